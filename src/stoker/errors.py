@@ -1,0 +1,127 @@
+"""The errors of stoker.
+
+Each says where, what, and the next step, and carries its parts as attributes::
+
+    StokerError
+    ├── SpecError           a spec, or a setting in it, is faulty: all its faults at once
+    ├── ProfileError        a profile directory or a file in it cannot be read or written
+    ├── UnknownTargetError  neither a spec nor a profile that a spec was applied to
+    ├── NotRunningError     no cluster, or no single one, runs where one was asked for
+    ├── BusyError           another process is starting or stopping the same cluster
+    ├── StartError          a start failed: at which stage, with the last lines of the log concerned
+    ├── StopError           processes that could not be ended
+    └── ConnectError        a running cluster does not answer
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = [
+    "BusyError",
+    "ConnectError",
+    "Fault",
+    "NotRunningError",
+    "ProfileError",
+    "SpecError",
+    "StartError",
+    "StokerError",
+    "StopError",
+    "UnknownTargetError",
+]
+
+
+class StokerError(Exception):
+    """The base of every error that stoker raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One thing that is wrong in a spec."""
+
+    source: str
+    """The file, or the words that name where the values came from."""
+
+    key: str
+    """The dotted key, such as ``engines[1].count``; empty where the whole file is meant."""
+
+    problem: str
+    """What is wrong, and what would be right."""
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.source, self.key, self.problem) if part)
+
+
+class SpecError(StokerError):
+    """A spec is faulty. Nothing was started or written."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+class ProfileError(StokerError):
+    """A file or directory of a profile cannot be read or written."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(f"{path}: {problem}")
+
+
+class UnknownTargetError(StokerError):
+    """What was named is neither a spec file nor a profile that a spec was applied to."""
+
+    def __init__(self, target: str, problem: str) -> None:
+        self.target = target
+        super().__init__(f"{target}: {problem}")
+
+
+class NotRunningError(StokerError):
+    """No cluster, or more than one, runs where exactly one was asked for."""
+
+    def __init__(self, message: str, *, running: Sequence[str] = ()) -> None:
+        self.running = tuple(running)
+        super().__init__(message)
+
+
+class BusyError(StokerError):
+    """Another process is starting or stopping the same cluster."""
+
+    def __init__(self, path: Path, *, holder: str, waited: float) -> None:
+        self.path = path
+        self.holder = holder
+        self.waited = waited
+        super().__init__(
+            f"{path.parent.parent.name}: {holder} is starting or stopping this cluster "
+            f"(waited {waited:.0f} s); try again when it has finished"
+        )
+
+
+class StartError(StokerError):
+    """A start failed. What had been started was ended again."""
+
+    def __init__(self, stage: str, problem: str, *, log: Path | None = None, lines: Sequence[str] = ()) -> None:
+        self.stage = stage
+        self.problem = problem
+        self.log = log
+        self.lines = tuple(lines)
+        text = f"{stage}: {problem}"
+        if log is not None:
+            text += f"\n  from {log}:" if lines else f"\n  its log {log} is empty"
+        super().__init__("\n".join([text, *(f"    {line}" for line in self.lines)]))
+
+
+class StopError(StokerError):
+    """Processes of a cluster could not be ended."""
+
+    def __init__(self, pids: Sequence[int]) -> None:
+        self.pids = tuple(pids)
+        numbers = ", ".join(str(pid) for pid in self.pids)
+        super().__init__(f"these processes outlived SIGKILL (stuck in the kernel, or not ours): {numbers}")
+
+
+class ConnectError(StokerError):
+    """A cluster that should be there does not answer."""

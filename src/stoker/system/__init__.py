@@ -1,0 +1,1 @@
+"""Processes, files, locks and the machine: the one module of each that acts. Standard library only."""

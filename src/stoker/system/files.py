@@ -1,0 +1,110 @@
+"""Files: written whole or not at all. Never interprets what it writes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+__all__ = ["make_directory", "read_last_lines", "read_or_none", "remove_file", "write_file"]
+
+
+def write_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Put data into a file so that, whatever happens, it holds the old bytes or the new ones.
+
+    Args:
+        path: A symbolic link is followed, so that it stays a link.
+        data: The whole content.
+        mode: Permissions of a new file. A file that is there keeps its own, and its owner.
+
+    Raises:
+        OSError: The file is as it was before.
+    """
+    path = path.resolve()
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            _take_over(path, file.fileno(), mode)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        raise
+    _sync_directory(path.parent)
+
+
+def read_or_none(path: Path) -> bytes | None:
+    """Read a file; None where there is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def remove_file(path: Path) -> bool:
+    """Remove a file; say whether it was there."""
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def make_directory(path: Path, *, mode: int = 0o700) -> bool:
+    """Make a directory and what is missing above it; say whether it was missing.
+
+    Args:
+        path: A directory that is there stays as it is.
+        mode: Permissions of this directory alone; the ones above it get the usual ones.
+    """
+    if path.is_dir():
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=mode, exist_ok=True)
+    return True
+
+
+def read_last_lines(path: Path, count: int, *, limit: int = 65536) -> tuple[str, ...]:
+    """Read the last lines of a text file, oldest first.
+
+    Args:
+        path: A file that cannot be read gives no lines.
+        count: How many lines at the most.
+        limit: Bytes that are read from the end of the file at the most.
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - limit))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ()
+    return tuple(text.splitlines()[-count:]) if count else ()
+
+
+def _take_over(path: Path, handle: int, mode: int) -> None:
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        os.fchmod(handle, mode)
+        return
+    new = os.fstat(handle)
+    if (there.st_uid, there.st_gid) != (new.st_uid, new.st_gid):
+        os.fchown(handle, there.st_uid, there.st_gid)
+    # After the owner, because changing that one clears some bits.
+    os.fchmod(handle, stat.S_IMODE(there.st_mode))
+
+
+def _sync_directory(path: Path) -> None:
+    # Without this a power cut can undo the rename; some file systems cannot do it.
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
