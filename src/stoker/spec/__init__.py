@@ -1,0 +1,28 @@
+"""What a cluster should be: pure values, read from TOML, with every fault reported at once."""
+
+from stoker.spec.model import (
+    ClusterSection,
+    ClusterSpec,
+    ControllerSection,
+    EngineGroup,
+    Heartbeat,
+    IPythonSection,
+    KernelSection,
+    thaw_setting,
+)
+from stoker.spec.read import parse_spec, read_spec
+from stoker.spec.write import render_spec
+
+__all__ = [
+    "ClusterSection",
+    "ClusterSpec",
+    "ControllerSection",
+    "EngineGroup",
+    "Heartbeat",
+    "IPythonSection",
+    "KernelSection",
+    "parse_spec",
+    "read_spec",
+    "render_spec",
+    "thaw_setting",
+]
