@@ -1,0 +1,17 @@
+"""The IPython profile that a spec becomes: rendered, planned, then written."""
+
+from stoker.profile.apply import apply_plan
+from stoker.profile.directory import ProfileDirectory, find_ipython_dir
+from stoker.profile.plan import FileChange, Plan, read_plan
+from stoker.profile.render import ProfileSettings, render_settings
+
+__all__ = [
+    "FileChange",
+    "Plan",
+    "ProfileDirectory",
+    "ProfileSettings",
+    "apply_plan",
+    "find_ipython_dir",
+    "read_plan",
+    "render_settings",
+]
