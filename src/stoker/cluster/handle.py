@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -118,6 +119,8 @@ def up(
 ) -> Cluster:
     """Make a cluster run and connect to it; one that runs already is left as it is.
 
+    What the user should know about the cluster, such as that it is not encrypted, is a ``UserWarning``.
+
     Args:
         target: The path of a spec, the name of a profile that one was applied to, a spec, or nothing for one
             engine per core of this machine.
@@ -133,6 +136,8 @@ def up(
     """
     spec, source = resolve_spec(target, ipython_dir=_as_path(ipython_dir))
     started = start_cluster(spec, source=source, wait=wait, on_stage=on_stage)
+    for notice in started.notices:
+        warnings.warn(notice, stacklevel=2)
     return Cluster(started.address, started=started.new, notices=started.notices)
 
 

@@ -126,15 +126,20 @@ def _render_controller(spec: ClusterSpec) -> dict[str, object]:
         "TaskScheduler.hwm": controller.hwm,
         # Not nested below IPController: the monitor's process reads only this one.
         "HeartMonitor.period": round(beat.period * 1000),
-        "HeartMonitor.max_heartmonitor_misses": math.ceil(beat.limit / beat.period),
+        "HeartMonitor.max_heartmonitor_misses": _count_misses(beat.limit, beat.period),
     }
     return traits
+
+
+def _count_misses(limit: float, period: float) -> int:
+    # Rounded first: 0.54 / 0.06 is a little more than 9.
+    return math.ceil(round(limit / period, 6))
 
 
 def _render_engine(spec: ClusterSpec) -> dict[str, object]:
     beat = spec.controller.heartbeat
     traits: dict[str, object] = {
-        "IPEngine.max_heartbeat_misses": math.ceil(beat.limit / (beat.period + _ENGINE_SLACK)),
+        "IPEngine.max_heartbeat_misses": _count_misses(beat.limit, beat.period + _ENGINE_SLACK),
         # ipyparallel's 5 s are too few for many engines that start at once on few cores.
         "IPEngine.timeout": spec.cluster.start_timeout,
         "IPEngine.wait_for_url_file": spec.cluster.start_timeout,

@@ -1,0 +1,102 @@
+"""``stoker bench``: measures stoker side by side with what it should beat."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stoker.bench import START, BenchRecord, Contender, Sample, measure_start, render_record, write_record
+from stoker.faces.screen import Screen
+
+__all__ = ["bench"]
+
+bench = typer.Typer(help="Measure stoker side by side with what it should beat, in one run.", no_args_is_help=True)
+
+Engines = Annotated[
+    list[int] | None,
+    typer.Option("--engines", min=1, help="Size of the clusters; may be given several times. [default: 2]"),
+]
+Rounds = Annotated[int, typer.Option("--rounds", min=1, help="How often each contender runs, in turn.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=1, help="Seconds that a contender may take in each round.")]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--only", metavar="NAME", help="Measure this contender; may be given several times. [default: all]"),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", metavar="FILE", dir_okay=False, help="Also write everything to this file, as JSON."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@bench.callback()
+def _options() -> None:
+    pass
+
+
+@bench.command()
+def start(
+    context: typer.Context,
+    engines: Engines = None,
+    rounds: Rounds = 5,
+    timeout: Timeout = 120.0,
+    only: Only = None,
+    output: Output = None,
+    json: Json = False,
+) -> int:
+    """Measure from the first import to the first result of a load-balanced view; and the stop.
+
+    Contenders: stock (ipyparallel as it is), stock-encrypted, stoker (on a fresh profile), stoker-applied (on a
+    profile that the spec was applied to).
+    """
+    screen = _screen(context)
+    contenders = _choose(START, only or [])
+    _check_output(output)
+    record = measure_start(
+        engines=engines or [2],
+        rounds=rounds,
+        timeout=timeout,
+        contenders=contenders,
+        on_sample=lambda sample: screen.tell(_describe(sample, rounds)),
+        on_skipped=lambda skipped: screen.warn(f"{skipped.contender} is skipped: {skipped.reason}"),
+    )
+    return _finish(screen, record, output=output, as_json=json)
+
+
+def _finish(screen: Screen, record: BenchRecord, *, output: Path | None, as_json: bool) -> int:
+    screen.show(render_record(record) if as_json else record, as_json=as_json)
+    if output is not None:
+        try:
+            write_record(output, record)
+        except OSError as error:
+            screen.fail(f"stoker: {output}: {error.strerror}")
+            return 1
+    return 0 if record.measured else 1
+
+
+def _choose(contenders: tuple[Contender, ...], only: list[str]) -> tuple[Contender, ...]:
+    names = [contender.name for contender in contenders]
+    unknown = [name for name in only if name not in names]
+    if unknown:
+        raise typer.BadParameter(f"no contender {unknown[0]!r}; there are: {', '.join(names)}", param_hint="'--only'")
+    return tuple(contender for contender in contenders if not only or contender.name in only)
+
+
+def _check_output(output: Path | None) -> None:
+    # Before minutes of measuring, not after.
+    if output is not None and not output.absolute().parent.is_dir():
+        raise typer.BadParameter(f"no such directory: {output.absolute().parent}", param_hint="'--output'")
+
+
+def _describe(sample: Sample, rounds: int) -> str:
+    result = sample.problem or ", ".join(f"{name} {value:.2f}" for name, value in sample.figures.items())
+    left = f" ({sample.left} processes were left behind)" if sample.left else ""
+    return f"{sample.case}, round {sample.round} of {rounds}: {sample.contender}: {result}{left}"
+
+
+def _screen(context: typer.Context) -> Screen:
+    screen = context.obj
+    assert isinstance(screen, Screen)
+    return screen

@@ -1,0 +1,85 @@
+"""Screens: where commands show what they have to say. One for the terminal, one for IPython."""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from rich.console import Console
+
+from stoker.faces.data import render_json
+from stoker.faces.tables import render_table
+
+__all__ = ["Collector", "Screen", "Terminal"]
+
+
+_WIDE = 10_000
+"""Columns of a pipe."""
+
+
+class Screen(ABC):
+    """Where one command shows its result, its progress and its warnings."""
+
+    @abstractmethod
+    def show(self, value: object, *, as_json: bool = False) -> None:
+        """Show a result."""
+
+    @abstractmethod
+    def tell(self, line: str) -> None:
+        """Show progress: a line that is no part of the result."""
+
+    @abstractmethod
+    def warn(self, line: str) -> None:
+        """Show a warning."""
+
+    @abstractmethod
+    def fail(self, text: str) -> None:
+        """Show an error."""
+
+
+class Terminal(Screen):
+    """Results on standard output, all else on standard error. A pipe gets plain lines."""
+
+    def __init__(self) -> None:
+        # A pipe has no width: nothing is folded or cut there.
+        self._out = Console(width=None if sys.stdout.isatty() else _WIDE)
+        self._error = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def show(self, value: object, *, as_json: bool = False) -> None:
+        if as_json:
+            print(render_json(value))  # noqa: T201
+        else:
+            self._out.print(render_table(value))
+
+    def tell(self, line: str) -> None:
+        self._error.print(line, style="dim", markup=False)
+
+    def warn(self, line: str) -> None:
+        self._error.print(f"warning: {line}", style="yellow", markup=False)
+
+    def fail(self, text: str) -> None:
+        self._error.print(text, style="red", markup=False)
+
+
+class Collector(Screen):
+    """Keeps results for a caller; warnings and progress go where the caller says."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self.values: list[object] = []
+        self._write = write
+
+    def show(self, value: object, *, as_json: bool = False) -> None:
+        if as_json:
+            self._write(render_json(value))
+        else:
+            self.values.append(value)
+
+    def tell(self, line: str) -> None:
+        pass
+
+    def warn(self, line: str) -> None:
+        self._write(f"warning: {line}")
+
+    def fail(self, text: str) -> None:
+        self._write(text)

@@ -1,0 +1,236 @@
+"""Values as tables: the same for terminal, shell and notebook."""
+
+from __future__ import annotations
+
+import io
+from functools import singledispatch
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from stoker.bench import BenchRecord, Machine, Spread, Summary
+from stoker.cluster import Cluster, ClusterStatus, Started, Stopped
+from stoker.profile import Plan
+from stoker.workloads import Report
+
+__all__ = ["Shown", "render_table"]
+
+
+@singledispatch
+def render_table(value: object) -> RenderableType:
+    """Render a value for people."""
+    return Text(str(value))
+
+
+@render_table.register
+def _(value: Plan) -> RenderableType:
+    if not value:
+        return Text(f"{value.directory.path}: nothing to change")
+    lines: list[RenderableType] = [Text(f"make directory {path} ({mode:04o})") for path, mode in value.directories]
+    lines += [Syntax(change.diff, "diff", background_color="default", word_wrap=False) for change in value.changes]
+    return Group(*lines)
+
+
+@render_table.register
+def _(value: Started) -> RenderableType:
+    address, record = value.address, value.record
+    count = len(record.engines)
+    engines = f"{count} engine{'' if count == 1 else 's'}"
+    if not value.new:
+        return Text(f"{address.name} runs already, with {engines}; nothing was changed")
+    table = _grid()
+    table.add_row("cluster", f"{address.name}, up in {value.seconds:.1f} s")
+    table.add_row("controller", f"{_where(record.client_address, record.engine_address)}, {record.scheduler}")
+    table.add_row("", "encrypted (CurveZMQ)" if record.encrypted else Text("not encrypted", style="bold red"))
+    table.add_row("engines", f"{count} on this machine")
+    table.add_row("logs", str(address.directory.log))
+    for line in _connect_lines(address.directory.name, address.cluster_id):
+        table.add_row("connect", line)
+    table.add_row("end it", f"stoker down {address.name}")
+    return table
+
+
+@render_table.register
+def _(value: Stopped) -> RenderableType:
+    killed = f", {value.killed} of them by force" if value.killed else ""
+    return Text(f"{value.address.name} is down: {value.processes} processes ended{killed}")
+
+
+@render_table.register
+def _(value: ClusterStatus) -> RenderableType:
+    head = _grid()
+    head.add_row("cluster", f"{value.name} in {value.directory}")
+    head.add_row("state", Text(value.state, style=_STATES.get(value.state, "")))
+    if value.detail:
+        head.add_row("", value.detail)
+    if value.state in ("stopped", "foreign"):
+        return head
+    where = _where(value.client_address, value.engine_address)
+    head.add_row("controller", f"{where}, {value.scheduler}, pid {value.controller_pid}, {_age(value.seconds)}")
+    head.add_row("", "encrypted (CurveZMQ)" if value.encrypted else Text("not encrypted", style="bold red"))
+    table = _table("engine", "group", "pid", "state", "since", "log")
+    for engine in value.engines:
+        table.add_row(
+            str(engine.number),
+            f"engines[{engine.group}]",
+            str(engine.pid),
+            Text(engine.state, style=_STATES.get(engine.state, "")),
+            _age(engine.seconds),
+            engine.log,
+        )
+    return Group(head, table)
+
+
+@render_table.register
+def _(value: Cluster) -> RenderableType:
+    return render_table(value.status())
+
+
+@render_table.register
+def _(value: tuple) -> RenderableType:  # type: ignore[type-arg]
+    if value and all(isinstance(item, Report) for item in value):
+        return _render_reports(value)
+    return Group(*(render_table(item) for item in value))
+
+
+@render_table.register
+def _(value: Report) -> RenderableType:
+    return _render_reports((value,))
+
+
+def _render_reports(reports: tuple[Report, ...]) -> RenderableType:
+    table = _table("workload", "via", "items", "seconds", "speed-up", "efficiency", "result", "right")
+    for outcome in (outcome for report in reports for outcome in report.outcomes):
+        table.add_row(
+            outcome.workload,
+            outcome.via,
+            str(outcome.items),
+            f"{outcome.seconds:.3f}",
+            "" if outcome.speedup is None else f"{outcome.speedup:.2f}",
+            "" if outcome.efficiency is None else f"{outcome.efficiency:.2f}",
+            outcome.summary,
+            Text("yes", style="green") if outcome.correct else Text("NO", style="bold red"),
+        )
+    return table
+
+
+@render_table.register
+def _(value: BenchRecord) -> RenderableType:
+    names = [f"{measure.name} {measure.unit}" for measure in value.measures]
+    compared = f"{value.measures[0].comparison} {value.baseline}"
+    table = _table("contender", "engines", "rounds", *names, compared, "remarks")
+    for summary in value.summaries:
+        spreads = [_spread(spread) for spread in summary.spreads] or [""] * len(names)
+        ratio = _ratio(summary.spreads[0]) if summary.spreads else ""
+        engines, rounds = str(summary.case.engines), str(summary.rounds)
+        table.add_row(summary.contender, engines, rounds, *spreads, ratio, _remarks(summary))
+    for skipped in value.skipped:
+        table.add_row(skipped.contender, "", "0", *([""] * len(names)), "", Text(f"skipped: {skipped.reason}"))
+    return Group(table, Text(f"median (least to most) of rounds taken in turn; {_machine(value.machine)}", style="dim"))
+
+
+class Shown:
+    """A value that shows itself: as text in a shell, as HTML in a notebook."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return render_text(self.value)
+
+    def _repr_html_(self) -> str:
+        return render_html(self.value)
+
+
+def render_text(value: object, *, width: int = 120) -> str:
+    """Render a value as plain text."""
+    console = Console(file=io.StringIO(), width=width, color_system=None, force_jupyter=False)
+    console.print(render_table(value))
+    assert isinstance(console.file, io.StringIO)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+def render_html(value: object, *, width: int = 120) -> str:
+    """Render a value as a piece of HTML."""
+    console = Console(file=io.StringIO(), width=width, record=True, force_jupyter=False)
+    console.print(render_table(value))
+    return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+
+
+_STATES = {"running": "green", "ready": "green", "broken": "bold red", "ended": "bold red", "starting": "yellow"}
+
+
+def _where(client: str, engine: str) -> str:
+    named = [("all interfaces" if address == "*" else address) for address in (client, engine)]
+    return named[0] if named[0] == named[1] else f"{named[0]} for clients, {named[1]} for engines"
+
+
+def _connect_lines(profile: str, cluster_id: str) -> tuple[str, str]:
+    more = f', cluster_id="{cluster_id}"' if cluster_id else ""
+    name = f"{profile}:{cluster_id}" if cluster_id else profile
+    return f'stoker.connect("{name}")', f'ipyparallel.Client(profile="{profile}"{more})'
+
+
+def _age(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+
+
+def _spread(spread: Spread) -> str:
+    if spread.minimum == spread.maximum:
+        return f"{spread.median:.2f}"
+    return f"{spread.median:.2f} ({spread.minimum:.2f} to {spread.maximum:.2f})"
+
+
+def _ratio(spread: Spread) -> str:
+    if spread.ratio is None:
+        return ""
+    if spread.ratio_minimum == spread.ratio_maximum:
+        return f"{spread.ratio:.2f}"
+    return f"{spread.ratio:.2f} ({spread.ratio_minimum:.2f} to {spread.ratio_maximum:.2f})"
+
+
+def _remarks(summary: Summary) -> Text:
+    lines = []
+    if summary.failed:
+        times = "once" if summary.failed == 1 else f"{summary.failed} times"
+        lines.append(f"failed {times}: {summary.problem}")
+    if summary.left:
+        lines.append(f"left {summary.left} process{'' if summary.left == 1 else 'es'} behind")
+    return Text("\n".join(lines), style="red")
+
+
+def _machine(machine: Machine) -> str:
+    versions = ", ".join(
+        f"{name} {machine.versions[name]}" for name in ("stoker", "ipyparallel") if name in machine.versions
+    )
+    load = "" if machine.load is None else f", load {machine.load:.2f} before"
+    return (
+        f"{machine.cores} cores ({machine.cpu or 'unknown'}){load}; Python {machine.python}, {versions}; {machine.date}"
+    )
+
+
+def _grid() -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in columns:
+        right: Any = "right" if column in _NUMBERS else "left"
+        table.add_column(column, justify=right, overflow="fold", no_wrap=column not in _LONG)
+    return table
+
+
+_LONG = ("log", "result", "remarks")
+_NUMBERS = ("engine", "engines", "rounds", "pid", "items", "seconds", "speed-up", "efficiency")
