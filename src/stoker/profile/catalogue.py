@@ -100,7 +100,8 @@ def _try_value(cls: type[Any], trait: Any, value: object) -> str | None:
         with _Silenced():
             trait._validate(target, thaw_setting(value))
     except TraitError as error:
-        return f"{_first_line(error)} ({trait.info()} is expected)"
+        problem = _first_line(error)
+        return problem if "expected" in problem else f"{problem} ({trait.info()} is expected)"
     except Exception:
         # Validators that need a whole object cannot say anything about a value alone.
         return None

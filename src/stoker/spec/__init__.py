@@ -8,9 +8,9 @@ from stoker.spec.model import (
     Heartbeat,
     IPythonSection,
     KernelSection,
-    thaw_setting,
 )
 from stoker.spec.read import parse_spec, read_spec
+from stoker.spec.settings import thaw_setting
 from stoker.spec.write import render_spec
 
 __all__ = [

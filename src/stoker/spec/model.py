@@ -7,7 +7,7 @@ import ipaddress
 import math
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from stoker.spec.ports import PortPools, parse_ports, share_ports
+from stoker.spec.settings import Setting, SettingName
 
 __all__ = [
     "ClusterSection",
@@ -29,83 +30,17 @@ __all__ = [
     "Heartbeat",
     "IPythonSection",
     "KernelSection",
-    "SettingValue",
-    "thaw_setting",
 ]
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_TRAIT = re.compile(r"[A-Za-z_]\w*\.[A-Za-z_]\w*")
 _LOOPBACK = "127.0.0.1"
 _CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
-
-# Each of these traits has a key of its own in the spec, which checks what the trait does not.
-_SPOKEN_FOR = {
-    "IPController.ip": "controller.ip",
-    "IPController.client_ip": "controller.client_ip",
-    "IPController.engine_ip": "controller.engine_ip",
-    "IPController.monitor_ip": "controller.ip",
-    "IPController.location": "controller.location",
-    "IPController.enable_curve": "controller.encryption",
-    "IPController.ports": "controller.ports",
-    "IPController.client_ports": "controller.ports",
-    "IPController.engine_ports": "controller.ports",
-    "IPController.use_threads": "controller.scheduler",
-    "IPController.db_class": "controller.database",
-    "IPController.registration_timeout": "cluster.start_timeout",
-    "IPController.log_level": "controller.log_level",
-    "HeartMonitor.period": "controller.heartbeat.period",
-    "HeartMonitor.max_heartmonitor_misses": "controller.heartbeat.limit",
-    "IPEngine.max_heartbeat_misses": "controller.heartbeat.limit",
-    "IPController.cluster_id": "cluster.cluster_id",
-    "IPEngine.cluster_id": "cluster.cluster_id",
-    "Cluster.cluster_id": "cluster.cluster_id",
-    "ProfileDir.location": "cluster.profile",
-    "IPEngine.startup_command": "engines[].startup",
-    "IPEngine.startup_script": "engines[].startup",
-    "IPEngine.work_dir": "engines[].work_dir",
-    "TaskScheduler.scheme_name": "controller.scheduler",
-    "Cluster.n": "engines[].count",
-    "InteractiveShellApp.extensions": "ipython.extensions",
-    "InteractiveShellApp.exec_lines": "ipython.exec_lines",
-    "IPKernelApp.ip": "kernel.ip",
-    **{f"IPKernelApp.{name}_port": f"kernel.{name}_port" for name in _CHANNELS},
-}
-
-SettingValue = str | int | float | bool | tuple[Any, ...] | dict[str, Any]
-"""What a trait can be set to from TOML."""
-
-
-def thaw_setting(value: object) -> object:
-    """Give the value of a setting as traitlets wants it, which tells lists from tuples: TOML knows arrays only."""
-    if isinstance(value, dict):
-        return {name: thaw_setting(item) for name, item in value.items()}
-    return [thaw_setting(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _freeze(value: object) -> object:
     # TOML arrays come as lists; a frozen value holds tuples.
     return tuple(value) if isinstance(value, list) else value
-
-
-def _freeze_setting(value: object) -> object:
-    if isinstance(value, dict):
-        return {name: _freeze_setting(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return tuple(_freeze_setting(item) for item in value)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"must be a finite number, got {value}")
-    if not isinstance(value, str | int | float):
-        raise ValueError(f"must be a text, a number, true, false, an array or a table, got {value}")
-    return value
-
-
-def _check_setting_name(value: str) -> str:
-    if not _TRAIT.fullmatch(value):
-        raise ValueError('must name a class and a trait in quotes, such as "TaskScheduler.hwm"')
-    if value in _SPOKEN_FOR:
-        raise ValueError(f"has a key of its own, which checks it: {_SPOKEN_FOR[value]}")
-    return value
 
 
 def _check_variable(value: str) -> str:
@@ -142,8 +77,6 @@ def _check_ip(value: str) -> str:
 
 
 Frozen = BeforeValidator(_freeze)
-FrozenSetting = BeforeValidator(_freeze_setting)
-SettingName = Annotated[str, AfterValidator(_check_setting_name)]
 Variable = Annotated[str, AfterValidator(_check_variable)]
 Name = Annotated[str, Field(max_length=64)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -393,12 +326,12 @@ class ClusterSpec(Value):
     engines: Annotated[tuple[EngineGroup, ...], Frozen, Field(min_length=1)] = (EngineGroup(),)
     ipython: IPythonSection = IPythonSection()
     kernel: KernelSection = KernelSection()
-    settings: dict[SettingName, Annotated[SettingValue, FrozenSetting]] = {}
+    settings: dict[SettingName, Setting] = {}
     """Any other trait of ipyparallel, IPython or ipykernel, by its own name: ``"TaskScheduler.hwm" = 2``."""
 
     @field_validator("settings")
     @classmethod
-    def _check_hwm(cls, value: dict[str, SettingValue], info: ValidationInfo) -> dict[str, SettingValue]:
+    def _check_hwm(cls, value: dict[str, Setting], info: ValidationInfo) -> dict[str, Setting]:
         controller = info.data.get("controller")
         hwm = value.get("TaskScheduler.hwm")
         if hwm is not None and controller is not None and "hwm" in controller.model_fields_set:

@@ -102,7 +102,7 @@ def _explain(detail: ErrorDetails, loc: Sequence[int | str]) -> str:
     if kind == "literal_error":
         return _explain_choice(context["expected"], value)
     if kind == "value_error":
-        return str(context["error"])
+        return str(context["error"]).replace("\n", "\\n")
     if kind == "too_short":
         return "must hold at least one group"
     if kind == "tuple_type" and loc == ("engines",):

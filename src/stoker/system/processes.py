@@ -35,6 +35,9 @@ __all__ = [
 _POLL = 0.02
 _KILL_WAIT = 10.0
 _PROC = Path("/proc")
+_LOOKS = 5
+_LOOK_AGAIN = 0.002
+_KERNEL_THREAD = 0x00200000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +175,8 @@ def stop(find: Callable[[], Sequence[ProcessId]], *, grace: float) -> int:
     start = time.monotonic()
     asked: set[ProcessId] = set()
     killed: set[ProcessId] = set()
-    while running := find():
+    # Whoever was born during one look, of a parent that ended during it, is seen by the next.
+    while running := find() or find():
         waited = time.monotonic() - start
         if waited > grace + _KILL_WAIT:
             raise StopError([process.pid for process in running])
@@ -189,6 +193,7 @@ def stop(find: Callable[[], Sequence[ProcessId]], *, grace: float) -> int:
 class _Stat:
     state: str
     parent: int
+    flags: int
     started: int
 
 
@@ -203,15 +208,26 @@ def _read_stat(pid: int) -> _Stat | None:
         return None
     # The name, in parentheses, may itself hold spaces and parentheses. See proc_pid_stat(5).
     fields = text.rpartition(")")[2].split()
-    return _Stat(state=fields[0], parent=int(fields[1]), started=int(fields[19]))
+    return _Stat(state=fields[0], parent=int(fields[1]), flags=int(fields[6]), started=int(fields[19]))
+
+
+def _read_environment(pid: int) -> bytes:
+    for _ in range(_LOOKS):
+        try:
+            environment = (_PROC / str(pid) / "environ").read_bytes()
+        except OSError:
+            return b""
+        # It is empty while a process replaces its program by another (exec), which may take as long as one
+        # time slice on a busy machine; always so for what has ended and for the kernel's own threads.
+        stat = None if environment else _read_stat(pid)
+        if stat is None or stat.state in "ZX" or stat.flags & _KERNEL_THREAD:
+            return environment
+        time.sleep(_LOOK_AGAIN)
+    return b""
 
 
 def _identify_marked(pid: int, mark: bytes) -> ProcessId | None:
-    try:
-        environment = (_PROC / str(pid) / "environ").read_bytes()
-    except OSError:
-        return None
-    if mark not in environment.split(b"\0"):
+    if mark not in _read_environment(pid).split(b"\0"):
         return None
     process = identify(pid)
     return process if process is not None and is_running(process) else None
