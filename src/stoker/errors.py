@@ -10,7 +10,8 @@ Each says where, what, and the next step, and carries its parts as attributes::
     ├── BusyError           another process is starting or stopping the same cluster
     ├── StartError          a start failed: at which stage, with the last lines of the log concerned
     ├── StopError           processes that could not be ended
-    └── ConnectError        a running cluster does not answer
+    ├── ConnectError        a running cluster does not answer
+    └── UnfinishedError     a workload did not finish within its time
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ __all__ = [
     "StartError",
     "StokerError",
     "StopError",
+    "UnfinishedError",
     "UnknownTargetError",
 ]
 
@@ -125,3 +127,19 @@ class StopError(StokerError):
 
 class ConnectError(StokerError):
     """A cluster that should be there does not answer."""
+
+
+class UnfinishedError(StokerError):
+    """A workload did not finish within its time. What had not started was asked to stay undone."""
+
+    def __init__(self, workload: str, via: str, *, done: int, items: int, timeout: float) -> None:
+        self.workload = workload
+        self.via = via
+        self.done = done
+        self.items = items
+        self.timeout = timeout
+        where = "were done" if via == "serial" else "had come home"
+        super().__init__(
+            f"{workload} via {via}: {done} of {items} items {where} when the {timeout:g} s were over; "
+            "allow more time, or do less"
+        )
