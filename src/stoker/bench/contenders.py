@@ -1,0 +1,75 @@
+"""Contenders: who is measured, by which program, and what that program imports. Runs nothing.
+
+A program is a file below ``programs/``, run by a fresh interpreter as ``python FILE CASE``, where ``CASE`` is
+the case as JSON. It says what it measured in one line, ``measured: {"FIGURE": NUMBER, ...}``, anywhere in its output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = ["BASELINE", "START", "Contender"]
+
+_PROGRAMS = Path(__file__).parent / "programs"
+
+_IPYPARALLEL = ("ipyparallel", "ipyparallel.controller.app", "ipyparallel.engine.app")
+
+BASELINE = "stock"
+"""The contender that the others are compared with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """One that is measured."""
+
+    name: str
+    """What ``--only`` and tables call it."""
+
+    about: str
+    """What it is, in a few words."""
+
+    program: Path
+    """What a fresh interpreter runs in each round."""
+
+    prepare: Path | None = None
+    """A program that is run before, in the same directories but in an interpreter of its own; not measured."""
+
+    modules: tuple[str, ...] = ()
+    """What it imports. They are imported once before the first round, so that nobody reads from a cold disk or
+    compiles; a contender whose modules are missing is skipped."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables that it gets in addition."""
+
+
+START = (
+    Contender(
+        name=BASELINE,
+        about="ipyparallel.Cluster(n=N).start_and_connect_sync()",
+        program=_PROGRAMS / "start_stock.py",
+        modules=_IPYPARALLEL,
+    ),
+    Contender(
+        name="stock-encrypted",
+        about="the same with IPP_ENABLE_CURVE=1",
+        program=_PROGRAMS / "start_stock.py",
+        modules=_IPYPARALLEL,
+        environment={"IPP_ENABLE_CURVE": "1"},
+    ),
+    Contender(
+        name="stoker",
+        about="stoker.up(spec) where there is no profile yet, encrypted",
+        program=_PROGRAMS / "start_stoker.py",
+        modules=("stoker.cluster", *_IPYPARALLEL),
+    ),
+    Contender(
+        name="stoker-applied",
+        about="stoker.up(spec) where the spec was applied before, encrypted",
+        program=_PROGRAMS / "start_stoker.py",
+        prepare=_PROGRAMS / "apply_profile.py",
+        modules=("stoker.cluster", *_IPYPARALLEL),
+    ),
+)
+"""Who is measured by ``stoker bench start``."""

@@ -1,0 +1,1 @@
+"""The programs that contenders run: each a file for a fresh interpreter, never imported."""
