@@ -25,7 +25,7 @@ from stoker.launch import (
     render_cluster_file,
 )
 from stoker.spec import ClusterSpec
-from stoker.system.files import read_last_lines, write_file
+from stoker.system.files import read_last_lines, remove_file, write_file
 from stoker.system.machine import read_cores
 from stoker.system.processes import ProcessId, count_children, exit_status, is_running, spawn, stop
 
@@ -33,6 +33,7 @@ __all__ = ["Start"]
 
 _POLL = 0.01
 _LINES = 20
+_COUNT_EVERY = 0.25
 
 
 class Start:
@@ -55,6 +56,7 @@ class Start:
         self._deadline = deadline
         self._on_stage = on_stage
         self._children = 0
+        self._next_count = 0.0
         self._files = ConnectionFiles.of(address.directory, address.cluster_id)
         self._record = Record(
             cluster_id=address.cluster_id,
@@ -77,9 +79,11 @@ class Start:
             # Before the first process: whoever comes after a kill -9 of this one finds them by the mark.
             self._note()
             self._start_controller()
-            self._wait_for_connection_files()
+            # Beside the controller: they import for longer than it does, and wait for what it writes.
             self._start_engines()
+            self._wait_for_connection_files()
             self._wait_for_engines()
+            remove_file(self._files.handover)
             self._note(state="running")
         except BaseException:
             stop(self._record.processes, grace=STOP_GRACE)
@@ -101,6 +105,9 @@ class Start:
 
     def _wait_for_connection_files(self) -> None:
         self._on_stage("connection file")
+        # Imported here, while controller and engines come up: it takes a quarter of a second.
+        import stoker.cluster.client  # noqa: F401
+
         while (connection := read_connection(self._files)) is None:
             self._check_controller("controller start")
             if time.monotonic() > self._deadline:
@@ -115,6 +122,7 @@ class Start:
                 f"{self._address.directory.path} or in the environment overrides IPController.enable_curve",
                 self._controller_log,
             )
+        self._files.hand_over()
 
     def _start_engines(self) -> None:
         commands = plan_engines(
@@ -146,7 +154,6 @@ class Start:
         write_file(cluster_file(self._address.directory, self._address.cluster_id), content, mode=0o600)
 
     def _wait_for_engines(self) -> None:
-        # Imported while controller and engines come up, not before: it takes a quarter of a second.
         from stoker.cluster.client import connect_client, probe_engines, wait_until_registered
 
         stage = "registration"
@@ -167,6 +174,7 @@ class Start:
                 raise self._failure(stage, f"engine {listed} not there after {self._timeout}", log)
             for engine in self._record.engines:
                 self._check_config(f"engine start: engine {engine.number}", Path(engine.log))
+            self._next_count = 0.0
             silent = probe_engines(client, deadline=self._deadline, check=self._check_all)
             if silent is not None:
                 raise self._failure(stage, f"no answer from {silent} after {self._timeout}", self._controller_log)
@@ -187,9 +195,15 @@ class Start:
         if not is_running(controller):
             ended = _describe_end(exit_status(controller, wait=1.0))
             raise self._failure(stage, f"the controller ended {ended}", self._controller_log)
+        # Counting takes milliseconds, which controller and engines can use better.
+        if self._children and time.monotonic() > self._next_count:
+            self._count_children(controller, stage)
+            self._next_count = time.monotonic() + _COUNT_EVERY
+
+    def _count_children(self, controller: ProcessId, stage: str) -> None:
         # ipcontroller goes on without a scheduler that could not bind its port.
         children = count_children(controller)
-        if self._children and children is not None and children < self._children:
+        if children is not None and children < self._children:
             problem = f"{self._children - children} of the controller's {self._children} child processes ended"
             raise self._failure(stage, problem, self._controller_log)
 

@@ -56,7 +56,9 @@ def resolve_spec(target: Target, *, ipython_dir: Path | None = None) -> tuple[Cl
         directory, cluster_id = _split(str(target), ipython_dir)
         spec, source = _read_copy(directory, str(target)), str(directory.spec)
         # The directory may have been moved or copied since the copy was written.
-        here = {"profile": directory.name, "ipython_dir": directory.path.parent}
+        here: dict[str, object] = {"profile": directory.name}
+        if directory.path.parent != (spec.cluster.ipython_dir or find_ipython_dir()):
+            here["ipython_dir"] = directory.path.parent
         if cluster_id is not None:
             here["cluster_id"] = cluster_id
         return spec.model_copy(update={"cluster": spec.cluster.model_copy(update=here)}), source
@@ -95,7 +97,7 @@ def find_running(*, ipython_dir: Path | None = None) -> tuple[Address, ...]:
             record = read_record(file)
             if record is not None and record.processes():
                 found.append(Address(directory=directory, cluster_id=record.cluster_id))
-    return tuple(found)
+    return tuple(sorted(found, key=lambda address: address.name))
 
 
 def _only(running: tuple[Address, ...] | list[Address], otherwise: str) -> Address:

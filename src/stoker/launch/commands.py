@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from stoker.launch.connection import ConnectionFiles
 from stoker.profile import ProfileDirectory
 from stoker.profile.render import count_engines, render_engine_environment, render_startup
 from stoker.spec import ClusterSpec, EngineGroup
@@ -125,6 +126,7 @@ def plan_engines(
                     "ipyparallel.engine",
                     *_profile_arguments(spec, directory),
                     f"--IPEngine.id={number}",
+                    f"--IPEngine.url_file={ConnectionFiles.of(directory, spec.cluster.cluster_id).handover}",
                     *_group_arguments(group),
                 ),
                 env=_render_environment(environment, directory, run) | render_engine_environment(group, shared=shared),

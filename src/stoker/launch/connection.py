@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stoker.profile import ProfileDirectory
-from stoker.system.files import read_or_none, remove_file
+from stoker.system.files import read_or_none, remove_file, write_file
 
 __all__ = ["Connection", "ConnectionFiles", "is_listening", "read_connection"]
 
@@ -20,10 +20,13 @@ _SIGNATURE = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionFiles:
-    """The two files of one controller."""
+    """The files of one controller."""
 
     client: Path
     engine: Path
+    handover: Path
+    """A whole copy of the engines' file, for engines that wait for it while the controller, which writes its own in
+    place, is not yet done."""
 
     @classmethod
     def of(cls, directory: ProfileDirectory, cluster_id: str) -> ConnectionFiles:
@@ -32,12 +35,17 @@ class ConnectionFiles:
         return cls(
             client=directory.security / f"{stem}-client.json",
             engine=directory.security / f"{stem}-engine.json",
+            handover=directory.security / f"{stem}-engine-whole.json",
         )
 
+    def hand_over(self) -> None:
+        """Give the engines that wait their copy."""
+        write_file(self.handover, self.engine.read_bytes())
+
     def remove(self) -> None:
-        """Remove both, so that nobody takes an ended controller's files for those of the next."""
-        remove_file(self.client)
-        remove_file(self.engine)
+        """Remove them all, so that nobody takes an ended controller's files for those of the next."""
+        for file in (self.client, self.engine, self.handover):
+            remove_file(file)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

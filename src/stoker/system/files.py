@@ -6,9 +6,19 @@ import contextlib
 import os
 import stat
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
-__all__ = ["make_directory", "read_last_lines", "read_or_none", "remove_file", "write_file"]
+__all__ = [
+    "StagedFile",
+    "make_directory",
+    "read_last_lines",
+    "read_or_none",
+    "remove_file",
+    "stage_file",
+    "write_file",
+]
 
 
 def write_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:
@@ -22,20 +32,60 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     Raises:
         OSError: The file is as it was before.
     """
+    with stage_file(path, data, mode=mode) as staged:
+        staged.commit()
+
+
+@dataclass(slots=True)
+class StagedFile:
+    """New content that lies, whole and safe on disk, beside the file that it is to replace."""
+
+    path: Path
+    _temporary: Path
+    _done: bool = False
+
+    def commit(self) -> None:
+        """Put it into the file's place."""
+        self._temporary.replace(self.path)
+        self._done = True
+        _sync_directory(self.path.parent)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._done:
+            with contextlib.suppress(OSError):
+                self._temporary.unlink()
+
+
+def stage_file(path: Path, data: bytes, *, mode: int = 0o600) -> StagedFile:
+    """Write data beside a file, so that committing it needs no more room on the disk.
+
+    Several files are changed together by staging all before the first is committed. Leaving the ``with`` block of
+    one that was not committed removes it.
+
+    Args:
+        path: A symbolic link is followed, so that it stays a link.
+        data: The whole content.
+        mode: Permissions of a new file. A file that is there keeps its own, and its owner.
+
+    Raises:
+        OSError: Nothing is left of it.
+    """
     path = path.resolve()
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    staged = StagedFile(path, Path(name))
     try:
         with os.fdopen(handle, "wb") as file:
             _take_over(path, file.fileno(), mode)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
     except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
+        staged.__exit__()
         raise
-    _sync_directory(path.parent)
+    return staged
 
 
 def read_or_none(path: Path) -> bytes | None:
