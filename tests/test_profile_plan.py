@@ -34,7 +34,8 @@ def _mode(path: Path) -> int:
 
 
 def _read_all(directory: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    files = (path for path in directory.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return {str(path.relative_to(directory)): path.read_bytes() for path in files}
 
 
 def test_a_plan_changes_nothing(home: Path) -> None:

@@ -16,7 +16,7 @@ from stoker.spec import ClusterSpec, render_spec
 from stoker.system.files import read_or_none
 from stoker.system.machine import Cores, read_cores
 
-__all__ = ["FileChange", "Plan", "read_plan"]
+__all__ = ["FileChange", "Plan", "read_plan", "read_text"]
 
 _COMMENT = """The spec that this profile was made from, as stoker read it last.
 Change the spec you wrote and apply it: this copy is there so that commands know the cluster by its name."""
@@ -30,15 +30,16 @@ class FileChange:
     before: bytes | None
     """None: there is no such file yet."""
 
-    after: bytes
+    after: bytes | None
+    """None: it is removed."""
 
     @property
     def diff(self) -> str:
         """The change as a unified diff; empty where nothing changes."""
         before = (self.before or b"").decode(errors="replace").splitlines()
-        after = self.after.decode(errors="replace").splitlines()
-        origin = str(self.path) if self.before is not None else "/dev/null"
-        return "\n".join(difflib.unified_diff(before, after, origin, str(self.path), lineterm=""))
+        after = (self.after or b"").decode(errors="replace").splitlines()
+        origin, result = (str(self.path) if text is not None else "/dev/null" for text in (self.before, self.after))
+        return "\n".join(difflib.unified_diff(before, after, origin, result, lineterm=""))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,7 @@ def read_plan(spec: ClusterSpec, *, source: str = "spec", cores: Cores | None = 
     changes = [_read_config_change(directory.path / name, render_block(settings.files[name])) for name in CONFIG_FILES]
     copy = render_spec(spec, comment=_COMMENT).encode()
     # Last, so that it is there only when the files that it stands for are.
-    changes.append(FileChange(path=directory.spec, before=_read(directory.spec), after=copy))
+    changes.append(FileChange(path=directory.spec, before=read_text(directory.spec), after=copy))
     return Plan(
         directory=directory,
         directories=tuple(_missing_directories(directory)),
@@ -86,7 +87,7 @@ def read_plan(spec: ClusterSpec, *, source: str = "spec", cores: Cores | None = 
 
 
 def _read_config_change(path: Path, body: bytes) -> FileChange:
-    before = _read(path)
+    before = read_text(path)
     after = replace_block(path, before, body)
     try:
         compile(after, path, "exec")
@@ -98,7 +99,12 @@ def _read_config_change(path: Path, body: bytes) -> FileChange:
     return FileChange(path=path, before=before, after=after)
 
 
-def _read(path: Path) -> bytes | None:
+def read_text(path: Path) -> bytes | None:
+    """Read a file of a profile; None where there is none.
+
+    Raises:
+        ProfileError: It cannot be read.
+    """
     try:
         return read_or_none(path)
     except OSError as error:
