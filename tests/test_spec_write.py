@@ -51,16 +51,46 @@ CONTROLLERS = st.one_of(
         log_level=st.sampled_from(["debug", "info", "warning", "error", "critical"]),
     ),
 )
-GROUPS = tables(
-    count=st.one_of(st.integers(1, 10000), st.sampled_from(["cores", "physical"])),
-    launcher=st.sampled_from(["local", "ssh", "slurm", "mpi"]),
-    python=st.one_of(st.just("python3"), PATHS),
-    work_dir=PATHS,
-    env=st.dictionaries(
+WORDS = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,9}", fullmatch=True)
+LINES = st.text(st.characters(categories=["L", "N", "S", "P"]), min_size=1, max_size=10).filter(
+    lambda text: not text.startswith(("#", "-"))
+)
+HOSTS = st.sampled_from(
+    [["node[1-3]", "me@gpu:2222"], ["a"], [{"name": "a", "count": 2}, {"name": "b[01-12]", "python": "env/bin/python"}]]
+)
+COUNTS = st.integers(1, 10000)
+GROUP = {
+    "python": st.one_of(st.just("python3"), PATHS),
+    "work_dir": PATHS,
+    "env": st.dictionaries(
         st.from_regex(r"(?!IPP_|STOKER_)[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True), TEXTS, max_size=3
     ),
-    startup=CODE,
-    threads=st.integers(1, 64),
+    "startup": CODE,
+    "threads": st.integers(1, 64),
+}
+ANY_COUNT = st.one_of(COUNTS, st.sampled_from(["cores", "physical"]))
+GROUPS = st.one_of(
+    tables(count=ANY_COUNT, launcher=st.just("local"), **GROUP),
+    st.fixed_dictionaries(
+        {"launcher": st.just("ssh"), "hosts": HOSTS},
+        optional={"count": ANY_COUNT, "ssh_options": st.dictionaries(st.just("ProxyJump"), WORDS), **GROUP},
+    ),
+    st.fixed_dictionaries(
+        {"launcher": st.just("slurm"), "count": COUNTS},
+        optional={
+            **dict.fromkeys(("partition", "account", "qos"), WORDS),
+            "time_limit": st.sampled_from(["30", "01:30:00", "2-12"]),
+            "directives": st.lists(LINES, max_size=2),
+            **GROUP,
+        },
+    ),
+    st.fixed_dictionaries(
+        {"launcher": st.sampled_from(["pbs", "lsf", "sge"]), "count": COUNTS}, optional={"queue": WORDS, **GROUP}
+    ),
+    st.fixed_dictionaries(
+        {"launcher": st.just("mpi")},
+        optional={"mpi_cmd": st.lists(LINES, min_size=1, max_size=2), "mpi_args": st.lists(LINES), **GROUP},
+    ),
 )
 SPECS = tables(
     cluster=CLUSTERS,

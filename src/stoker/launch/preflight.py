@@ -50,7 +50,11 @@ def find_taken_ports(spec: ClusterSpec) -> tuple[int, ...]:
 
 def _find_group_problems(group: EngineGroup) -> Iterator[tuple[str, str]]:
     if group.launcher != "local":
-        yield "launcher", f'this version starts engines of launcher "local" only, got "{group.launcher}"'
+        yield (
+            "launcher",
+            f'`stoker up` of this version starts engines of launcher "local" only, got "{group.launcher}"; '
+            "`stoker apply`, then `ipcluster start --profile=NAME`, starts them",
+        )
         return
     if group.python is not None and shutil.which(group.python) is None:
         yield "python", f"no such program on this machine: {group.python}"

@@ -1,14 +1,8 @@
 """What a cluster should be: pure values, read from TOML, with every fault reported at once."""
 
-from stoker.spec.model import (
-    ClusterSection,
-    ClusterSpec,
-    ControllerSection,
-    EngineGroup,
-    Heartbeat,
-    IPythonSection,
-    KernelSection,
-)
+from stoker.spec.controller import ControllerSection, Heartbeat
+from stoker.spec.engines import EngineGroup, Host
+from stoker.spec.model import ClusterSection, ClusterSpec, IPythonSection, KernelSection
 from stoker.spec.read import parse_spec, read_spec
 from stoker.spec.settings import thaw_setting
 from stoker.spec.write import render_spec
@@ -19,6 +13,7 @@ __all__ = [
     "ControllerSection",
     "EngineGroup",
     "Heartbeat",
+    "Host",
     "IPythonSection",
     "KernelSection",
     "parse_spec",

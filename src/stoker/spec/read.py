@@ -7,7 +7,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 
 from stoker.errors import Fault, SpecError
+from stoker.spec.keys import find_section, list_keys
 from stoker.spec.model import ClusterSpec
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _explain(detail: ErrorDetails, loc: Sequence[int | str]) -> str:
     kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
     if kind == "extra_forbidden":
         return _explain_unknown_key(loc)
-    if loc[:1] == ("engines",) and loc[2:] == ("count",):
+    if loc[:1] == ("engines",) and loc[-1] == "count" and kind != "value_error":
         hint = _suggest(value, ("cores", "physical"))
         return f'must be a number from 1 to 10000, "cores" or "physical", got {_show(value)}{hint}'
     if kind == "literal_error":
@@ -104,9 +105,13 @@ def _explain(detail: ErrorDetails, loc: Sequence[int | str]) -> str:
     if kind == "value_error":
         return str(context["error"]).replace("\n", "\\n")
     if kind == "too_short":
-        return "must hold at least one group"
+        return f"must hold at least one {'group' if loc == ('engines',) else 'word'}"
+    if kind == "missing":
+        return f"{detail['loc'][-1]} must be given"
     if kind == "tuple_type" and loc == ("engines",):
         return f"must be an array of tables, each with [[engines]] above it, got {_show(value)}"
+    if kind == "model_type" and loc[2:3] == ("hosts",):
+        return f'must be a host in quotes, or a table such as {{ name = "node1", count = 2 }}, got {_show(value)}'
     expected = _EXPECTED.get(kind)
     if expected is None:
         return f"{detail['msg'][:1].lower()}{detail['msg'][1:]}, got {_show(value)}"
@@ -134,7 +139,7 @@ _EXPECTED = {
 
 def _explain_unknown_key(loc: Sequence[int | str]) -> str:
     known = _known_keys(loc[:-1])
-    elsewhere = [place for place in _list_places(ClusterSpec) if place.rpartition(".")[2] == loc[-1]]
+    elsewhere = _find_elsewhere(str(loc[-1]))
     # A key of another section, whose header is missing or stands too low, unless several have it.
     guess = elsewhere if len(elsewhere) == 1 else difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.6)
     if guess:
@@ -142,29 +147,21 @@ def _explain_unknown_key(loc: Sequence[int | str]) -> str:
     return f"unknown key; known here: {', '.join(known)}"
 
 
-def _list_places(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    for name, field in model.model_fields.items():
-        yield prefix + name
-        default = field.default
-        if isinstance(default, BaseModel):
-            yield from _list_places(type(default), f"{prefix}{name}.")
-        elif isinstance(default, tuple) and default:
-            yield from _list_places(type(default[0]), f"{prefix}{name}[].")
-
-
 def _known_keys(loc: Sequence[int | str]) -> list[str]:
     model: type[BaseModel] = ClusterSpec
     for part in loc:
         if isinstance(part, str):
-            model = _section_of(model, part)
+            section = find_section(model.model_fields[part])
+            assert section is not None
+            model = section
     return list(model.model_fields)
 
 
-def _section_of(model: type[BaseModel], field: str) -> type[BaseModel]:
-    default = model.model_fields[field].default
-    section = default[0] if isinstance(default, tuple) else default
-    assert isinstance(section, BaseModel)
-    return type(section)
+def _find_elsewhere(name: str) -> list[str]:
+    """Find the sections that have a key of this name; where one lies within another, the outer one."""
+    places = [key.place for key in list_keys() if key.name == name]
+    depth = min((place.count(".") for place in places), default=0)
+    return [place for place in places if place.count(".") == depth]
 
 
 def _explain_choice(expected: str, value: object) -> str:
@@ -182,11 +179,17 @@ def _suggest(value: object, choices: Iterable[str]) -> str:
 def _strip_union_tags(loc: Sequence[int | str]) -> tuple[int | str, ...]:
     # For a field of several types pydantic adds the type that was tried, engines[0].count."int", and for
     # the name of an entry the word [key].
-    if loc[:1] == ("engines",) and loc[2:3] in (("count",), ("env",)):
-        return tuple(loc[:3] if loc[2] == "count" else loc[:4])
+    if loc[:1] == ("engines",):
+        if loc[2:3] == ("hosts",):
+            # A host that is a text alone has no key for it.
+            return tuple(loc[:4]) if loc[4:5] == ("name",) else tuple(loc[:5])
+        return tuple(loc[: _DEPTHS.get(str(loc[2]) if len(loc) > 2 else "", len(loc))])
     if loc[:1] == ("settings",):
         return tuple(loc[:2])
     return tuple(loc)
+
+
+_DEPTHS = {"count": 3, "env": 4, "ssh_options": 4}
 
 
 def _dotted(loc: Sequence[int | str]) -> str:
@@ -222,10 +225,13 @@ def _shorten(text: str) -> str:
 
 
 def _resolve_paths(spec: ClusterSpec, base: Path, source: str) -> ClusterSpec:
-    """Make every path absolute, so that the spec means the same wherever it is read again."""
-    faults = []
+    """Make every path absolute, so that the spec means the same wherever it is read again.
 
-    def absolute(path: Path, key: str) -> Path:
+    But for those on other hosts: they are meant from the home directory there.
+    """
+    faults: list[Fault] = []
+
+    def resolve(path: Path, key: str) -> Path:
         try:
             return Path(os.path.normpath(base / path.expanduser()))
         except RuntimeError:
@@ -233,19 +239,34 @@ def _resolve_paths(spec: ClusterSpec, base: Path, source: str) -> ClusterSpec:
             faults.append(Fault(source=source, key=key, problem=problem))
             return path
 
+    def resolve_there(path: Path, key: str) -> Path:
+        if path.parts[:1] == ("~",):
+            return Path(*path.parts[1:])
+        if str(path).startswith("~"):
+            problem = f'"{path.parts[0]}" cannot be found out on other hosts; write the path in full'
+            faults.append(Fault(source=source, key=key, problem=problem))
+        return path
+
     cluster = spec.cluster
     if cluster.ipython_dir is not None:
-        changed_dir = absolute(cluster.ipython_dir, "cluster.ipython_dir")
-        cluster = cluster.model_copy(update={"ipython_dir": changed_dir})
+        cluster = cluster.model_copy(update={"ipython_dir": resolve(cluster.ipython_dir, "cluster.ipython_dir")})
     groups = []
     for number, group in enumerate(spec.engines):
+        place, find = f"engines[{number}]", resolve_there if group.launcher == "ssh" else resolve
         changes: dict[str, Any] = {}
         if group.work_dir is not None:
-            changes["work_dir"] = absolute(group.work_dir, f"engines[{number}].work_dir")
+            changes["work_dir"] = find(group.work_dir, f"{place}.work_dir")
         if group.startup_file is not None:
-            changes["startup"] = str(absolute(group.startup_file, f"engines[{number}].startup"))
+            changes["startup"] = str(resolve(group.startup_file, f"{place}.startup"))
         if group.python is not None and os.sep in group.python:
-            changes["python"] = str(absolute(Path(group.python), f"engines[{number}].python"))
+            changes["python"] = str(find(Path(group.python), f"{place}.python"))
+        if group.hosts:
+            changes["hosts"] = tuple(
+                host.model_copy(update={"python": str(find(Path(host.python), f"{place}.hosts[{at}].python"))})
+                if host.python is not None and os.sep in host.python
+                else host
+                for at, host in enumerate(group.hosts)
+            )
         groups.append(group.model_copy(update=changes))
     if faults:
         raise SpecError(faults)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator
 
-__all__ = ["Setting", "SettingName", "thaw_setting"]
+__all__ = ["Setting", "SettingName", "find_key", "list_traits", "thaw_setting"]
 
 _TRAIT = re.compile(r"[A-Za-z_]\w*\.[A-Za-z_]\w*")
 
@@ -39,11 +39,47 @@ _SPOKEN_FOR = {
     "IPEngine.work_dir": "engines[].work_dir",
     "TaskScheduler.scheme_name": "controller.scheduler",
     "Cluster.n": "engines[].count",
+    "Cluster.engine_launcher_class": "engines[].launcher",
+    "SSHEngineSetLauncher.engines": "engines[].hosts",
+    "SlurmLauncher.options": "engines[].directives",
+    "SlurmEngineSetLauncher.options": "engines[].directives",
     "InteractiveShellApp.extensions": "ipython.extensions",
     "InteractiveShellApp.exec_lines": "ipython.exec_lines",
     "IPKernelApp.ip": "kernel.ip",
     **{f"IPKernelApp.{name}_port": f"kernel.{name}_port" for name in ("shell", "iopub", "stdin", "control", "hb")},
 }
+
+# These have one too, but may also be set by their own names.
+_ALSO = {
+    "TaskScheduler.hwm": "controller.hwm",
+    "IPEngine.timeout": "cluster.start_timeout",
+    "IPEngine.wait_for_url_file": "cluster.start_timeout",
+    "Cluster.engine_timeout": "cluster.start_timeout",
+    "EngineLauncher.environment": "engines[].env",
+    "EngineLauncher.engine_cmd": "engines[].python",
+    "SSHEngineSetLauncher.remote_python": "engines[].python",
+    "SSHEngineSetLauncher.ssh_args": "engines[].ssh_options",
+    "SSHEngineSetLauncher.scp_args": "engines[].ssh_options",
+    "SlurmEngineSetLauncher.queue": "engines[].partition",
+    "SlurmEngineSetLauncher.account": "engines[].account",
+    "SlurmEngineSetLauncher.qos": "engines[].qos",
+    "SlurmEngineSetLauncher.timelimit": "engines[].time_limit",
+    "SlurmEngineSetLauncher.batch_template": "engines[].directives",
+    **{f"{system}EngineSetLauncher.queue": "engines[].queue" for system in ("PBS", "LSF", "SGE")},
+    **{f"{system}EngineSetLauncher.batch_template": "engines[].directives" for system in ("PBS", "LSF", "SGE")},
+    "MPIEngineSetLauncher.mpi_cmd": "engines[].mpi_cmd",
+    "MPIEngineSetLauncher.mpi_args": "engines[].mpi_args",
+}
+
+
+def find_key(setting: str) -> str | None:
+    """Give the key of the spec that says what a trait says, such as ``TaskScheduler.hwm``; None: it has none."""
+    return (_SPOKEN_FOR | _ALSO).get(setting)
+
+
+def list_traits(key: str) -> tuple[str, ...]:
+    """Give the traits that a key of the spec speaks for."""
+    return tuple(setting for setting, owner in (_SPOKEN_FOR | _ALSO).items() if owner == key)
 
 
 def thaw_setting(value: object) -> object:
