@@ -12,8 +12,17 @@ from IPython.terminal.ipapp import TerminalIPythonApp
 
 from stoker.errors import SpecError
 from stoker.profile import apply_plan, read_plan, render_settings
-from stoker.profile.catalogue import Catalogue, check_settings, read_catalogue
+from stoker.profile.catalogue import (
+    Catalogue,
+    TraitInfo,
+    check_rendered,
+    check_settings,
+    find_traits,
+    read_catalogue,
+)
 from stoker.spec import parse_spec
+from stoker.spec.keys import list_keys
+from stoker.spec.settings import list_traits
 from stoker.system.machine import Cores
 
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
@@ -98,7 +107,7 @@ def test_every_trait_that_a_spec_becomes_exists_and_is_in_a_file_where_it_is_rea
         pytest.param(IPEngine, "IPEngine.log_level", 10, id="engine"),
         pytest.param(IPEngine, "IPythonKernel.use_experimental_completions", False, id="kernel of an engine"),
         pytest.param(IPClusterStart, "Cluster.delay", 0.5, id="cluster"),
-        pytest.param(IPClusterEngines, "SSHEngineSetLauncher.engines", {"node1": 2}, id="launcher"),
+        pytest.param(IPClusterEngines, "SSHLauncher.ssh_args", ["-v"], id="launcher"),
         pytest.param(TerminalIPythonApp, "TerminalInteractiveShell.confirm_exit", False, id="terminal"),
         pytest.param(IPKernelApp, "IPKernelApp.quiet", False, id="kernel"),
         pytest.param(IPEngine, "InteractiveShellApp.code_to_run", "x = 1", id="inherited"),
@@ -187,9 +196,106 @@ def test_a_plan_refuses_a_faulty_setting_before_it_reads_the_profile(home: Path)
         pytest.param({"InteractiveShellApp.exec_files": ["a.py"]}, id="array"),
         pytest.param({"IPKernelApp.connection_file": "x.json"}, id="text"),
         pytest.param({"EngineLauncher.environment": {"A": "1"}}, id="table"),
-        pytest.param({"SSHEngineSetLauncher.engines": {"node1": {"n": 2, "engine_args": ["-x"]}}}, id="nested"),
+        pytest.param({"BatchSystemLauncher.namespace": {"a": {"n": 2, "b": ["-x"]}}}, id="nested"),
         pytest.param({"Application.log_level": 10}, id="base class"),
     ],
 )
 def test_a_setting_that_traitlets_takes_is_no_fault(settings: dict[str, Any], catalogue: Catalogue) -> None:
     assert _check(catalogue, settings) == []
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        pytest.param([{"python": "p", "env": {"A": "1"}}], id="local"),
+        pytest.param(
+            [{"launcher": "ssh", "hosts": ["a", "me@b:22"], "count": 2, "ssh_options": {"ProxyJump": "c"}}], id="ssh"
+        ),
+        pytest.param(
+            [
+                {
+                    "launcher": "slurm",
+                    "count": 2,
+                    **dict.fromkeys(("partition", "account", "qos"), "x"),
+                    "time_limit": "30",
+                    "directives": ["--mem=4G"],
+                    "work_dir": "/",
+                }
+            ],
+            id="slurm",
+        ),
+        *(pytest.param([{"launcher": name, "count": 2, "queue": "x"}], id=name) for name in ("pbs", "lsf", "sge")),
+        pytest.param([{"launcher": "mpi", "mpi_args": ["-v"], "startup": "x = 1"}], id="mpi"),
+    ],
+)
+def test_what_any_launcher_becomes_is_taken_by_traitlets(groups: list[dict[str, Any]], catalogue: Catalogue) -> None:
+    spec = parse_spec({"engines": groups, "controller": {"ports": "10101-10140", "location": "head"}})
+
+    check_rendered(render_settings(spec, cores=Cores(logical=2, physical=2)).files, catalogue, source="lab.toml")
+
+
+def test_a_rendered_value_that_traitlets_would_refuse_is_a_fault(catalogue: Catalogue) -> None:
+    files = {
+        "ipcontroller_config.py": {"IPController.ports": "1-2", "TaskScheduler.hwm": 3, "IPEngine.timeout": 3.0},
+        "ipcluster_config.py": {"Cluster.engine_launcher_class": "slrum", "Clutser.n": 3},
+    }
+
+    with pytest.raises(SpecError) as caught:
+        check_rendered(files, catalogue, source="lab.toml")
+
+    lines = str(caught.value).splitlines()
+    assert [line.partition(": ")[2].partition(":")[0] for line in lines] == [
+        "c.IPController.ports in ipcontroller_config.py",
+        "c.IPEngine.timeout in ipcontroller_config.py",
+        "c.Cluster.engine_launcher_class in ipcluster_config.py",
+        "c.Clutser.n in ipcluster_config.py",
+    ]
+    assert lines[1].endswith(": is read from ipengine_config.py only")
+    assert lines[3].endswith(": no class of ipyparallel, IPython or ipykernel; did you mean 'Cluster'?")
+
+
+def test_a_trait_is_described(catalogue: Catalogue) -> None:
+    assert catalogue.info("DictDB", "record_limit") == TraitInfo(
+        class_name="DictDB",
+        name="record_limit",
+        type="Int",
+        default="1024",
+        help="The maximum number of records in the db When the history exceeds this size, the first "
+        "record_limit * cull_fraction records will be culled.",
+        choices=(),
+        files=("ipcontroller_config.py",),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "default"),
+    [
+        pytest.param("TaskScheduler.scheme_name", "'leastload'", id="choice"),
+        pytest.param("Session.key", None, id="made at run time, never shown"),
+        pytest.param("IPController.ports", "[]", id="list"),
+        pytest.param("EngineLauncher.environment", "{}", id="table"),
+    ],
+)
+def test_the_default_of_a_trait_is_told_where_there_is_one(
+    name: str, default: str | None, catalogue: Catalogue
+) -> None:
+    (info,) = find_traits(name, catalogue)
+
+    assert (info.setting, info.default) == (name, default)
+
+
+def test_a_trait_is_found_in_every_class_that_has_it(catalogue: Catalogue) -> None:
+    assert {info.setting for info in find_traits("mpi_cmd", catalogue)} == {
+        "MPILauncher.mpi_cmd",
+        "MPIControllerLauncher.mpi_cmd",
+        "MPIEngineSetLauncher.mpi_cmd",
+    }
+    assert find_traits("no_such_trait", catalogue) == ()
+    assert find_traits("TaskScheduler.no_such_trait", catalogue) == ()
+
+
+def test_every_trait_that_a_key_speaks_for_exists(catalogue: Catalogue) -> None:
+    settings = {setting for key in list_keys() for setting in list_traits(key.place)}
+
+    # Set on the command line alone; the spec's key is there so that nobody looks for it in vain.
+    assert [setting for setting in sorted(settings) if not find_traits(setting, catalogue)] == ["Cluster.cluster_id"]

@@ -61,6 +61,7 @@ def test_the_empty_spec_becomes_these_settings() -> None:
                 "IPEngine.wait_for_url_file": 60.0,
             },
             "ipcluster_config.py": {
+                "Cluster.engine_launcher_class": "local",
                 "Cluster.n": 4,
                 "Cluster.engine_timeout": 60,
                 "Cluster.send_engines_connection_env": False,
@@ -122,6 +123,7 @@ def test_a_spec_that_says_everything_becomes_these_settings() -> None:
                 "IPEngine.startup_command": render_startup(EngineGroup(startup="x = 1")),
             },
             "ipcluster_config.py": {
+                "Cluster.engine_launcher_class": "local",
                 "Cluster.n": 1,
                 "Cluster.engine_timeout": 11,
                 "Cluster.send_engines_connection_env": False,
@@ -199,7 +201,7 @@ def test_what_differs_between_groups_is_not_in_the_files_that_all_share() -> Non
             "engines": [
                 {"count": 1, "work_dir": "a", "startup": "x = 1", "threads": 2},
                 {"count": "physical", "work_dir": "b"},
-                {"count": 100, "launcher": "ssh"},
+                {"count": 100, "launcher": "ssh", "hosts": ["a"]},
             ]
         }
     ).files
@@ -210,6 +212,7 @@ def test_what_differs_between_groups_is_not_in_the_files_that_all_share() -> Non
         "IPEngine.wait_for_url_file": 60.0,
     }
     assert files["ipcluster_config.py"] == {
+        "Cluster.engine_launcher_class": "local",
         "Cluster.n": 3,
         "Cluster.engine_timeout": 60,
         "Cluster.send_engines_connection_env": False,

@@ -7,6 +7,8 @@ Each says where, what, and the next step, and carries its parts as attributes::
     ├── ProfileError        a profile directory or a file in it cannot be read or written
     ├── UnknownTargetError  neither a spec nor a profile that a spec was applied to
     ├── NotRunningError     no cluster, or no single one, runs where one was asked for
+    ├── RunningError        a cluster runs where none may
+    ├── ConflictError       what a user wrote would be lost
     ├── BusyError           another process is starting or stopping the same cluster
     ├── StartError          a start failed: at which stage, with the last lines of the log concerned
     ├── StopError           processes that could not be ended
@@ -22,10 +24,12 @@ from pathlib import Path
 
 __all__ = [
     "BusyError",
+    "ConflictError",
     "ConnectError",
     "Fault",
     "NotRunningError",
     "ProfileError",
+    "RunningError",
     "SpecError",
     "StartError",
     "StokerError",
@@ -87,6 +91,22 @@ class NotRunningError(StokerError):
     def __init__(self, message: str, *, running: Sequence[str] = ()) -> None:
         self.running = tuple(running)
         super().__init__(message)
+
+
+class RunningError(StokerError):
+    """A cluster runs where what was asked for needs it down."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"{name}: this cluster runs; end it first: stoker down {name}")
+
+
+class ConflictError(StokerError):
+    """What was asked for would lose lines that a user wrote."""
+
+    def __init__(self, conflicts: Sequence[str], *, remedy: str) -> None:
+        self.conflicts = tuple(conflicts)
+        super().__init__("\n".join([*self.conflicts, remedy]))
 
 
 class BusyError(StokerError):

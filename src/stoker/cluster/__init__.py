@@ -4,7 +4,7 @@ from stoker.cluster.handle import Cluster, connect, up
 from stoker.cluster.start import Started, start_cluster
 from stoker.cluster.status import ClusterStatus, EngineStatus, read_status, read_statuses
 from stoker.cluster.stop import Stopped, stop_cluster
-from stoker.cluster.target import Address, find_cluster, find_running, resolve_spec
+from stoker.cluster.target import Address, find_cluster, find_running, refuse_running, resolve_spec
 
 __all__ = [
     "Address",
@@ -18,6 +18,7 @@ __all__ = [
     "find_running",
     "read_status",
     "read_statuses",
+    "refuse_running",
     "resolve_spec",
     "start_cluster",
     "stop_cluster",

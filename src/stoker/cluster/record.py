@@ -90,7 +90,8 @@ def read_record(path: Path) -> Record | None:
         data = json.loads(read_or_none(path) or b"null")
     except ValueError:
         return None
-    if not isinstance(data, dict) or data.pop("format", None) != _FORMAT:
+    # Other rooms keep files of theirs beside it.
+    if not isinstance(data, dict) or data.pop("format", None) != _FORMAT or "run" not in data:
         return None
     controller = data.pop("controller")
     engines = data.pop("engines")

@@ -13,7 +13,7 @@ from stoker.cluster.stop import STOP_GRACE
 from stoker.cluster.target import Address
 from stoker.errors import ProfileError, SpecError, StartError
 from stoker.launch import ConnectionFiles, find_faults, is_listening, read_connection
-from stoker.profile import Plan, apply_plan, read_plan
+from stoker.profile import Plan, apply_plan, read_plan, verify_plan
 from stoker.spec import ClusterSpec
 from stoker.system.files import make_directory
 from stoker.system.locks import hold_lock
@@ -81,6 +81,7 @@ def start_cluster(
             with _as_stage("profile"):
                 _clear_the_way(address, record, on_stage)
                 apply_plan(plan)
+                notices += tuple(str(finding) for finding in verify_plan(plan))
             deadline = time.monotonic() + spec.cluster.start_timeout
             record = Start(spec, address, source=source, deadline=deadline, on_stage=on_stage).run()
         elif plan:

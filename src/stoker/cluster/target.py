@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stoker.cluster.record import read_record, record_files
-from stoker.errors import NotRunningError, UnknownTargetError
+from stoker.errors import NotRunningError, RunningError, UnknownTargetError
 from stoker.profile import ProfileDirectory, find_ipython_dir
 from stoker.spec import ClusterSpec, read_spec
 
-__all__ = ["Address", "Target", "find_cluster", "find_running", "resolve_spec"]
+__all__ = ["Address", "Target", "find_cluster", "find_running", "refuse_running", "resolve_spec"]
 
 Target = str | Path | ClusterSpec | None
 """A spec's path, a profile's name (perhaps ``NAME:CLUSTER_ID``), a spec itself, or nothing."""
@@ -98,6 +98,17 @@ def find_running(*, ipython_dir: Path | None = None) -> tuple[Address, ...]:
             if record is not None and record.processes():
                 found.append(Address(directory=directory, cluster_id=record.cluster_id))
     return tuple(sorted(found, key=lambda address: address.name))
+
+
+def refuse_running(directory: ProfileDirectory) -> None:
+    """Refuse to go on where a cluster runs under a profile.
+
+    Raises:
+        RunningError: One does.
+    """
+    for address in find_running(ipython_dir=directory.path.parent):
+        if address.directory == directory:
+            raise RunningError(address.name)
 
 
 def _only(running: tuple[Address, ...] | list[Address], otherwise: str) -> Address:

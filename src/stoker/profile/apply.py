@@ -6,7 +6,7 @@ import contextlib
 
 from stoker.errors import ProfileError
 from stoker.profile.plan import FileChange, Plan
-from stoker.system.files import StagedFile, make_directory, read_or_none, remove_file, stage_file
+from stoker.system.files import StagedFile, find_staged, make_directory, read_or_none, remove_file, stage_file
 from stoker.system.locks import hold_lock
 
 __all__ = ["apply_plan"]
@@ -30,7 +30,7 @@ def apply_plan(plan: Plan, *, wait: float = _WAIT) -> None:
             changed.
         BusyError: Another process still writes the profile.
     """
-    if not plan:
+    if not plan and not find_staged(plan.directory.path):
         return
     for path, mode in plan.directories:
         try:
@@ -43,6 +43,9 @@ def apply_plan(plan: Plan, *, wait: float = _WAIT) -> None:
             stack.enter_context(hold_lock(lock, wait=wait, purpose="stoker apply"))
         except OSError as error:
             raise ProfileError(lock, f"cannot be written: {error.strerror}") from error
+        # What a kill in the middle of an earlier apply left; we hold the lock.
+        for path in find_staged(plan.directory.path):
+            remove_file(path)
         for change in plan.changes:
             _check_unchanged(change)
         staged = [_stage(change, stack) for change in plan.changes]

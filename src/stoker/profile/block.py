@@ -12,7 +12,7 @@ from stoker.errors import ProfileError
 from stoker.profile.render import Traits
 from stoker.profile.retire import Retired, holds_retired_lines, restore_lines, retire_lines
 
-__all__ = ["read_body", "remove_block", "render_block", "replace_block", "restore_text"]
+__all__ = ["find_half", "find_span", "read_body", "remove_block", "render_block", "replace_block", "restore_text"]
 
 _BEGIN = b"# >>> stoker >>>"
 _END = b"# <<< stoker <<<"
@@ -91,6 +91,23 @@ def read_body(text: bytes) -> bytes | None:
     """Give what stands in the block; None where there is none."""
     match = _BLOCK.search(text)
     return None if match is None else match["body"]
+
+
+def find_span(text: bytes) -> tuple[int, int] | None:
+    """Give the first and the last line of the block, from 1; None where there is none."""
+    match = _BLOCK.search(text)
+    if match is None:
+        return None
+    # bytes.splitlines counts lines as Python's parser does.
+    above = len(text[: match.start() + len(match["newline"])].splitlines())
+    return above + 1, above + len(match[0].removeprefix(b"\n").splitlines())
+
+
+def find_half(text: bytes) -> int | None:
+    """Give the line of a begin or end of a block that lacks the other; None where there is none."""
+    blank = _BLOCK.sub(lambda match: re.sub(rb"[^\r\n]", b" ", match[0]), text)
+    match = re.compile(rb"^(?:" + _BEGIN + rb"|" + _END + rb")", re.MULTILINE).search(blank)
+    return None if match is None else len(blank[: match.start()].splitlines()) + 1
 
 
 def _take_out(path: Path, text: bytes | None) -> tuple[bytes | None, bool]:

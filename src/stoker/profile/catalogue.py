@@ -15,7 +15,7 @@ from typing import Any
 from stoker.errors import Fault, SpecError
 from stoker.spec import ClusterSpec, thaw_setting
 
-__all__ = ["Catalogue", "check_settings", "read_catalogue"]
+__all__ = ["Catalogue", "TraitInfo", "check_rendered", "check_settings", "find_traits", "read_catalogue"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,47 @@ class Catalogue:
     def files_of(self, name: str) -> tuple[str, ...]:
         """Give the files in which a class is configured."""
         return self.files[name]
+
+    def info(self, class_name: str, name: str) -> TraitInfo | None:
+        """Describe a trait; None where there is no such class, or it has no such trait."""
+        cls = self.classes.get(class_name)
+        trait = None if cls is None else cls.class_traits(config=True).get(name)
+        if cls is None or trait is None:
+            return None
+        return TraitInfo(
+            class_name=class_name,
+            name=name,
+            type=type(trait).__name__,
+            default=_describe_default(cls, trait),
+            help=" ".join(str(trait.help or "").split()),
+            choices=tuple(str(value) for value in getattr(trait, "values", None) or ()),
+            files=self.files_of(class_name),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraitInfo:
+    """What a trait of one class is."""
+
+    class_name: str
+    name: str
+    type: str
+    """The kind of trait: ``Integer``, ``Enum``, ``List``."""
+
+    default: str | None
+    """As Python writes it; None: made at run time."""
+
+    help: str
+    choices: tuple[str, ...]
+    """The values that it allows; empty where they are not a list."""
+
+    files: tuple[str, ...]
+    """The config files that it belongs to."""
+
+    @property
+    def setting(self) -> str:
+        """``Class.trait``."""
+        return f"{self.class_name}.{self.name}"
 
 
 @functools.cache
@@ -78,6 +119,47 @@ def check_settings(spec: ClusterSpec, catalogue: Catalogue, *, source: str) -> N
         raise SpecError(faults)
 
 
+def check_rendered(files: Mapping[str, Mapping[str, object]], catalogue: Catalogue, *, source: str) -> None:
+    """Check everything that is about to be written against the real traits, by each trait's own validation.
+
+    Args:
+        files: The traits of each config file, by the file's name.
+        catalogue: What there is.
+        source: What faults name as the place.
+
+    Raises:
+        SpecError: A class or trait does not exist, or is not read from its file, or a value is refused; all at once.
+    """
+    faults = [
+        Fault(source=source, key=f"c.{name} in {file}", problem=problem)
+        for file, traits in files.items()
+        for name, value in traits.items()
+        if (problem := _find_problem(name, value, catalogue) or _find_misplaced(name, file, catalogue)) is not None
+    ]
+    if faults:
+        raise SpecError(faults)
+
+
+def find_traits(name: str, catalogue: Catalogue) -> tuple[TraitInfo, ...]:
+    """Find the traits that a name means: ``Class.trait``, or every class that has a trait of this name."""
+    class_name, dot, trait = name.rpartition(".")
+    classes = (class_name,) if dot else tuple(catalogue.classes)
+    found = (catalogue.info(each, trait) for each in classes)
+    return tuple(info for info in found if info is not None)
+
+
+def _find_misplaced(name: str, file: str, catalogue: Catalogue) -> str | None:
+    known = catalogue.files_of(name.partition(".")[0])
+    return None if file in known else f"is read from {', '.join(known)} only"
+
+
+def _describe_default(cls: type[Any], trait: Any) -> str | None:
+    made = any(trait.name in vars(parent).get("_trait_default_generators", {}) for parent in cls.__mro__)
+    if made or hasattr(cls, f"_{trait.name}_default"):
+        return None
+    return str(trait.default_value_repr())
+
+
 def _find_problem(name: str, value: object, catalogue: Catalogue) -> str | None:
     class_name, _, trait_name = name.partition(".")
     cls = catalogue.classes.get(class_name)
@@ -91,14 +173,18 @@ def _find_problem(name: str, value: object, catalogue: Catalogue) -> str | None:
 
 
 def _try_value(cls: type[Any], trait: Any, value: object) -> str | None:
-    from traitlets import TraitError
+    from traitlets import List, Set, TraitError
 
+    value = thaw_setting(value)
+    if isinstance(trait, List | Set) and isinstance(value, str):
+        # So does traitlets, when a trait is set.
+        value = [value]
     # An object without __init__: a trait validates there as it does later, and nothing is started.
     maker: Any = cls
     target = maker.__new__(maker)
     try:
         with _Silenced():
-            trait._validate(target, thaw_setting(value))
+            trait._validate(target, value)
     except TraitError as error:
         problem = _first_line(error)
         return problem if "expected" in problem else f"{problem} ({trait.info()} is expected)"

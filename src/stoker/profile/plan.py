@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,8 @@ from stoker.errors import ProfileError
 from stoker.profile.block import render_block, replace_block
 from stoker.profile.catalogue import check_settings, read_catalogue
 from stoker.profile.directory import CONFIG_FILES, ProfileDirectory
-from stoker.profile.render import render_settings
+from stoker.profile.render import ProfileSettings, render_settings
+from stoker.profile.retire import Retired
 from stoker.spec import ClusterSpec, render_spec
 from stoker.system.files import read_or_none
 from stoker.system.machine import Cores, read_cores
@@ -53,17 +54,27 @@ class Plan:
     changes: tuple[FileChange, ...]
     """Files to write, in this order."""
 
+    settings: ProfileSettings | None = None
+    """What the files say afterwards; None where they say nothing of stoker's."""
+
     def __bool__(self) -> bool:
         return bool(self.directories or self.changes)
 
 
-def read_plan(spec: ClusterSpec, *, source: str = "spec", cores: Cores | None = None) -> Plan:
+def read_plan(
+    spec: ClusterSpec,
+    *,
+    source: str = "spec",
+    cores: Cores | None = None,
+    retired: Mapping[str, tuple[Retired, ...]] | None = None,
+) -> Plan:
     """Compare a spec with its profile on disk.
 
     Args:
         spec: What the cluster should be.
         source: What faults in ``[settings]`` name as the place.
         cores: The machine's; None: look.
+        retired: By file name, statements outside stoker's block that are commented out.
 
     Raises:
         SpecError: ``[settings]`` names a trait that does not exist or a value that it refuses.
@@ -75,7 +86,10 @@ def read_plan(spec: ClusterSpec, *, source: str = "spec", cores: Cores | None = 
         check_settings(spec, catalogue, source=source)
     settings = render_settings(spec, cores=cores or read_cores(), catalogue=catalogue)
     directory = ProfileDirectory.of(spec)
-    changes = [_read_config_change(directory.path / name, render_block(settings.files[name])) for name in CONFIG_FILES]
+    changes = [
+        _read_config_change(directory.path / name, render_block(settings.files[name]), (retired or {}).get(name, ()))
+        for name in CONFIG_FILES
+    ]
     copy = render_spec(spec, comment=_COMMENT).encode()
     # Last, so that it is there only when the files that it stands for are.
     changes.append(FileChange(path=directory.spec, before=read_text(directory.spec), after=copy))
@@ -83,12 +97,13 @@ def read_plan(spec: ClusterSpec, *, source: str = "spec", cores: Cores | None = 
         directory=directory,
         directories=tuple(_missing_directories(directory)),
         changes=tuple(change for change in changes if change.before != change.after),
+        settings=settings,
     )
 
 
-def _read_config_change(path: Path, body: bytes) -> FileChange:
+def _read_config_change(path: Path, body: bytes, retired: tuple[Retired, ...]) -> FileChange:
     before = read_text(path)
-    after = replace_block(path, before, body)
+    after = replace_block(path, before, body, retired=retired)
     try:
         compile(after, path, "exec")
     except (SyntaxError, ValueError) as error:

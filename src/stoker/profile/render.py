@@ -7,26 +7,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from stoker.profile.catalogue import Catalogue
-from stoker.spec import ClusterSpec, EngineGroup, thaw_setting
+from stoker.profile.engines import (
+    count_engines,
+    count_misses,
+    render_engine_environment,
+    render_patience,
+    render_startup,
+)
+from stoker.profile.ipcluster import render_ipcluster
+from stoker.spec import ClusterSpec, thaw_setting
 from stoker.system.machine import Cores
 
-__all__ = ["ProfileSettings", "Traits", "count_engines", "render_engine_environment", "render_settings"]
+__all__ = [
+    "ProfileSettings",
+    "Traits",
+    "count_engines",
+    "render_engine_environment",
+    "render_settings",
+    "render_startup",
+]
 
 Traits = Mapping[str, object]
 """Trait values by ``Class.trait``, in the order in which they are written."""
 
 _LOOPBACK = "127.0.0.1"
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
-# An engine's interpreter checks for the controller's beat this much later than it is sent (engine/app.py).
-_ENGINE_SLACK = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +53,7 @@ def render_settings(spec: ClusterSpec, *, cores: Cores, catalogue: Catalogue | N
     files: dict[str, dict[str, object]] = {
         "ipcontroller_config.py": _render_controller(spec),
         "ipengine_config.py": _render_engine(spec),
-        "ipcluster_config.py": _render_cluster(spec, cores),
+        "ipcluster_config.py": render_ipcluster(spec, cores),
         "ipython_config.py": _render_ipython(spec),
         "ipython_kernel_config.py": _render_kernel(spec),
     }
@@ -57,49 +62,6 @@ def render_settings(spec: ClusterSpec, *, cores: Cores, catalogue: Catalogue | N
         for file in catalogue.files_of(name.partition(".")[0]):
             files[file][name] = thaw_setting(value)
     return ProfileSettings(files=files)
-
-
-def count_engines(group: EngineGroup, cores: Cores) -> int:
-    """Give the number of engines in a group on a machine with these cores."""
-    match group.count:
-        case "cores":
-            return cores.logical
-        case "physical":
-            return cores.physical
-        case number:
-            return number
-
-
-def render_engine_environment(group: EngineGroup, *, shared: bool) -> dict[str, str]:
-    """Give the environment variables that engines of a group get in addition.
-
-    Args:
-        group: Its ``env`` beats its ``threads``.
-        shared: Whether several engines share the host.
-    """
-    threads = group.threads if group.threads is not None else (1 if shared else None)
-    limits = {} if threads is None else {name: str(threads) for name in _THREAD_VARIABLES}
-    return limits | group.env
-
-
-def render_startup(group: EngineGroup) -> str | None:
-    """Give the line that runs a group's ``startup`` in an engine and ends the engine if that raises.
-
-    ipyparallel sends the traceback of a failed start-up line to clients that are not there yet, and goes on;
-    such an engine would take work that it cannot do. Here the traceback goes to the engine's log.
-    """
-    if group.startup is None:
-        return None
-    code = group.startup
-    if group.startup_file is not None:
-        # Not %run: that would not raise, and would hide the names it defines until it is done.
-        path = str(group.startup_file)
-        code = f"exec(compile(open({path!r}, 'rb').read(), {path!r}, 'exec'))"
-    return (
-        f"_startup = get_ipython().run_cell({code!a}, store_history=False); "
-        "_startup.success or (__import__('traceback').print_exception("
-        "_startup.error_before_exec or _startup.error_in_exec), __import__('os')._exit(1)); del _startup"
-    )
 
 
 def _render_controller(spec: ClusterSpec) -> dict[str, object]:
@@ -126,45 +88,19 @@ def _render_controller(spec: ClusterSpec) -> dict[str, object]:
         "TaskScheduler.hwm": controller.hwm,
         # Not nested below IPController: the monitor's process reads only this one.
         "HeartMonitor.period": round(beat.period * 1000),
-        "HeartMonitor.max_heartmonitor_misses": _count_misses(beat.limit, beat.period),
+        "HeartMonitor.max_heartmonitor_misses": count_misses(beat.limit, beat.period),
     }
     return traits
 
 
-def _count_misses(limit: float, period: float) -> int:
-    # Rounded first: 0.54 / 0.06 is a little more than 9.
-    return math.ceil(round(limit / period, 6))
-
-
 def _render_engine(spec: ClusterSpec) -> dict[str, object]:
-    beat = spec.controller.heartbeat
-    traits: dict[str, object] = {
-        "IPEngine.max_heartbeat_misses": _count_misses(beat.limit, beat.period + _ENGINE_SLACK),
-        # ipyparallel's 5 s are too few for many engines that start at once on few cores.
-        "IPEngine.timeout": spec.cluster.start_timeout,
-        "IPEngine.wait_for_url_file": spec.cluster.start_timeout,
-    }
+    traits = render_patience(spec)
     # What all engines share; what differs between groups goes to each on its command line.
     if len({group.work_dir for group in spec.engines}) == 1 and spec.engines[0].work_dir is not None:
         traits["IPEngine.work_dir"] = str(spec.engines[0].work_dir)
     startup = {render_startup(group) for group in spec.engines}
     if len(startup) == 1 and (line := startup.pop()) is not None:
         traits["IPEngine.startup_command"] = line
-    return traits
-
-
-def _render_cluster(spec: ClusterSpec, cores: Cores) -> dict[str, object]:
-    count = sum(count_engines(group, cores) for group in spec.engines if group.launcher == "local")
-    traits: dict[str, object] = {
-        "Cluster.n": count,
-        "Cluster.engine_timeout": math.ceil(spec.cluster.start_timeout),
-        # It would put the key into the environment of every engine and of all that engines start.
-        "Cluster.send_engines_connection_env": False,
-        "LocalEngineSetLauncher.delay": 0.0,
-    }
-    environments = [render_engine_environment(group, shared=count > 1) for group in spec.engines]
-    if environments[0] and all(environment == environments[0] for environment in environments):
-        traits["EngineLauncher.environment"] = environments[0]
     return traits
 
 

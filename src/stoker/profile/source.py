@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import ast
-import tokenize
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 from stoker.errors import ProfileError
@@ -77,13 +76,16 @@ def parse_source(path: Path, text: bytes) -> Source:
         ProfileError: It is no Python, or not in the encoding that it claims.
     """
     try:
-        encoding, _ = tokenize.detect_encoding(BytesIO(text).readline)
-        decoded = text.decode(encoding)
-        tree = ast.parse(decoded)
+        # From bytes, as IPython does it: the coding line, the BOM and the line ends are Python's own affair.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(text)
     except SyntaxError as error:
         raise ProfileError(path, f"is no Python (line {error.lineno or 1}: {error.msg})") from None
-    except (UnicodeDecodeError, ValueError) as error:
-        raise ProfileError(path, f"cannot be read as text: {error}") from None
+    except ValueError as error:
+        raise ProfileError(path, f"is no Python (line 1: {error})") from None
+    except (MemoryError, RecursionError):
+        raise ProfileError(path, "is no Python (line 1: nested too deeply)") from None
     statements = list(_walk(tree))
     alone = _find_alone(tree)
     names = _find_config_names(tree)
@@ -125,18 +127,7 @@ def _is_get_config(node: ast.expr) -> bool:
 
 
 def _read_assignments(node: ast.stmt, names: set[str], alone: bool) -> Iterator[Assignment]:
-    targets: list[ast.expr] = []
-    value: ast.expr | None = None
-    if isinstance(node, ast.Assign):
-        targets, value = node.targets, node.value
-    elif isinstance(node, ast.AnnAssign):
-        targets, value = [node.target], node.value
-    elif isinstance(node, ast.AugAssign):
-        targets = [node.target]
-    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute):
-        # c.InteractiveShellApp.exec_lines.append("...") and its like.
-        targets = [node.value.func.value]
-    for target in targets:
+    for target, value in _list_targets(node):
         path = _read_path(target, names)
         if path is not None and len(path) >= 2:
             yield Assignment(
@@ -148,18 +139,46 @@ def _read_assignments(node: ast.stmt, names: set[str], alone: bool) -> Iterator[
             )
 
 
-def _read_path(node: ast.expr, names: set[str]) -> tuple[str, ...] | None:
-    if isinstance(node, ast.Name):
-        return () if node.id in names else None
-    if _is_get_config(node):
-        return ()
-    if isinstance(node, ast.Attribute):
-        head, last = _read_path(node.value, names), node.attr
-    elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str):
-        head, last = _read_path(node.value, names), node.slice.value
+def _list_targets(node: ast.stmt) -> Iterator[tuple[ast.expr, ast.expr | None]]:
+    """Give what a statement sets, and to what; None where that is no expression of its own."""
+    if isinstance(node, ast.Assign):
+        for target in node.targets:
+            yield from _pair(target, node.value)
+    elif isinstance(node, ast.AnnAssign) and node.value is not None:
+        yield node.target, node.value
+    elif isinstance(node, ast.AugAssign):
+        yield node.target, None
+    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute):
+        # c.InteractiveShellApp.exec_lines.append("...") and its like.
+        yield node.value.func.value, None
+
+
+def _pair(target: ast.expr, value: ast.expr) -> Iterator[tuple[ast.expr, ast.expr | None]]:
+    if not isinstance(target, ast.Tuple | ast.List):
+        yield target, value
+    elif isinstance(value, ast.Tuple | ast.List) and len(value.elts) == len(target.elts):
+        for one, its in zip(target.elts, value.elts, strict=True):
+            yield from _pair(one, its)
     else:
+        for one in target.elts:
+            yield from _pair(one, ast.Name(id="_"))
+
+
+def _read_path(node: ast.expr, names: set[str]) -> tuple[str, ...] | None:
+    parts: list[str] = []
+    while not (isinstance(node, ast.Name) or _is_get_config(node)):
+        if isinstance(node, ast.Attribute):
+            parts.append(node.attr)
+        elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+            if not isinstance(node.slice.value, str):
+                return None
+            parts.append(node.slice.value)
+        else:
+            return None
+        node = node.value
+    if isinstance(node, ast.Name) and node.id not in names:
         return None
-    return None if head is None else (*head, last)
+    return tuple(reversed(parts))
 
 
 def _read_literal(node: ast.expr) -> object:

@@ -12,6 +12,7 @@ from typing import Self
 
 __all__ = [
     "StagedFile",
+    "find_staged",
     "make_directory",
     "read_last_lines",
     "read_or_none",
@@ -19,6 +20,9 @@ __all__ = [
     "stage_file",
     "write_file",
 ]
+
+
+_STAGED = ".stoker-"
 
 
 def write_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:
@@ -59,6 +63,11 @@ class StagedFile:
                 self._temporary.unlink()
 
 
+def find_staged(directory: Path) -> list[Path]:
+    """Find the files that are staged in a directory: by processes that are at it, or were killed at it."""
+    return sorted(directory.glob(f".*{_STAGED}*"))
+
+
 def stage_file(path: Path, data: bytes, *, mode: int = 0o600) -> StagedFile:
     """Write data beside a file, so that committing it needs no more room on the disk.
 
@@ -74,7 +83,7 @@ def stage_file(path: Path, data: bytes, *, mode: int = 0o600) -> StagedFile:
         OSError: Nothing is left of it.
     """
     path = path.resolve()
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}{_STAGED}", dir=path.parent)
     staged = StagedFile(path, Path(name))
     try:
         with os.fdopen(handle, "wb") as file:
