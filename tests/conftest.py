@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
@@ -62,14 +63,14 @@ def nothing_left(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: py
 
 @pytest.fixture
 def require(request: pytest.FixtureRequest) -> object:
-    """Skip where a program is missing; fail where STOKER_REQUIRE says that it must be there."""
+    """Skip where a program or module is missing; fail where STOKER_REQUIRE says that it must be there."""
 
-    def need(program: str) -> str:
-        path = shutil.which(program)
+    def need(name: str) -> str:
+        path = shutil.which(name) or getattr(importlib.util.find_spec(name), "origin", None)
         if path is None:
-            reason = f"{program} is not installed"
+            reason = f"{name} is not installed"
             required = os.environ.get("STOKER_REQUIRE", "").split(",")
-            if "all" in required or program in required:
+            if "all" in required or name in required:
                 pytest.fail(reason)
             pytest.skip(reason)
         return path

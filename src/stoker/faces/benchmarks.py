@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from stoker.bench import START, BenchRecord, Contender, Sample, measure_start, render_record, write_record
-from stoker.faces.screen import Screen
+from stoker.faces.screen import Screen, screen_of
 
 __all__ = ["bench"]
 
@@ -16,13 +16,13 @@ bench = typer.Typer(help="Measure stoker side by side with what it should beat, 
 
 Engines = Annotated[
     list[int] | None,
-    typer.Option("--engines", min=1, help="Size of the clusters; may be given several times. [default: 2]"),
+    typer.Option("--engines", min=1, help="Size of the clusters; may be given several times. Default: 2."),
 ]
 Rounds = Annotated[int, typer.Option("--rounds", min=1, help="How often each contender runs, in turn.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=1, help="Seconds that a contender may take in each round.")]
 Only = Annotated[
     list[str] | None,
-    typer.Option("--only", metavar="NAME", help="Measure this contender; may be given several times. [default: all]"),
+    typer.Option("--only", metavar="NAME", help="Measure this contender; may be given several times. Default: all."),
 ]
 Output = Annotated[
     Path | None,
@@ -51,7 +51,7 @@ def start(
     Contenders: stock (ipyparallel as it is), stock-encrypted, stoker (on a fresh profile), stoker-applied (on a
     profile that the spec was applied to).
     """
-    screen = _screen(context)
+    screen = screen_of(context)
     contenders = _choose(START, only or [])
     _check_output(output)
     record = measure_start(
@@ -94,9 +94,3 @@ def _describe(sample: Sample, rounds: int) -> str:
     result = sample.problem or ", ".join(f"{name} {value:.2f}" for name, value in sample.figures.items())
     left = f" ({sample.left} processes were left behind)" if sample.left else ""
     return f"{sample.case}, round {sample.round} of {rounds}: {sample.contender}: {result}{left}"
-
-
-def _screen(context: typer.Context) -> Screen:
-    screen = context.obj
-    assert isinstance(screen, Screen)
-    return screen

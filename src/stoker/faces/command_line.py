@@ -15,14 +15,21 @@ from stoker.cluster import find_cluster, read_status, read_statuses, resolve_spe
 from stoker.cluster.handle import connect
 from stoker.errors import StokerError
 from stoker.faces.benchmarks import bench
-from stoker.faces.screen import Screen, Terminal
-from stoker.profile import apply_plan, read_plan
+from stoker.faces.change_commands import add_change_commands
+from stoker.faces.profile_commands import add_profile_commands
+from stoker.faces.screen import Screen, Terminal, screen_of
+from stoker.faces.shortcut import leave_stamp
+from stoker.faces.spec_commands import add_spec_commands
+from stoker.profile import apply_plan, check_plan, list_config_files, read_plan, verify_plan
 from stoker.workloads import VIAS, WORKLOADS, run_workload
 
 __all__ = ["WrongUsage", "call", "main", "run"]
 
 WrongUsage: Any = typer.BadParameter.__base__
 """What typer raises for words that make no command (click's ``UsageError``, or that of the click within typer)."""
+
+_INTERRUPTED = 130
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 app = typer.Typer(
     name="stoker",
@@ -64,8 +71,9 @@ Wait = Annotated[
 def main() -> None:
     """Run the command line; exit with 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     # A terminal that is closed, or a kill, in the middle of a start must end what was started, as Ctrl-C does.
-    for signum in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, _leave)
+    for signum in _INTERRUPTS:
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, _leave)
     sys.exit(run(sys.argv[1:], Terminal()))
 
 
@@ -77,7 +85,7 @@ def run(arguments: list[str], screen: Screen) -> int:
         screen: Where it shows what it has to say.
     """
     try:
-        return call(arguments, screen)
+        code = call(arguments, screen)
     except WrongUsage as error:
         error.show()
         return 2
@@ -85,8 +93,11 @@ def run(arguments: list[str], screen: Screen) -> int:
         screen.fail(f"stoker: {error}")
         return 1
     except (KeyboardInterrupt, typer.Abort):
+        code = _INTERRUPTED
+    # Some versions of typer turn an interrupt into this code themselves.
+    if code == _INTERRUPTED:
         screen.fail("stoker: interrupted")
-        return 130
+    return code
 
 
 def call(arguments: list[str], screen: Screen) -> int:
@@ -119,27 +130,36 @@ def _options(
 @app.command()
 def plan(context: typer.Context, spec: Spec = None, ipython_dir: IPythonDir = None, json: Json = False) -> None:
     """Show what applying a spec would change in its profile; change nothing."""
-    screen = _screen(context)
+    screen = screen_of(context)
     value, source = resolve_spec(spec, ipython_dir=ipython_dir)
     _warn(screen, value.notices)
     screen.show(read_plan(value, source=source), as_json=json)
 
 
 @app.command()
-def apply(context: typer.Context, spec: Spec = None, ipython_dir: IPythonDir = None, json: Json = False) -> None:
-    """Write a spec into its profile: a marked block at the end of each config file, and a copy of the spec."""
-    screen = _screen(context)
+def apply(context: typer.Context, spec: Spec = None, ipython_dir: IPythonDir = None, json: Json = False) -> int:
+    """Write a spec into its profile: a marked block at the end of each config file, and a copy of the spec.
+
+    Then the profile is loaded as ipyparallel and IPython will load it; exits with 1 where the spec is not in force.
+    """
+    screen = screen_of(context)
     value, source = resolve_spec(spec, ipython_dir=ipython_dir)
     _warn(screen, value.notices)
     changes = read_plan(value, source=source)
+    check_plan(changes, source=source)
     apply_plan(changes)
-    if json:
-        screen.show(changes, as_json=True)
-        return
-    for change in changes.changes:
-        screen.show(f"{'changed' if change.before is not None else 'created'} {change.path}")
-    if not changes:
-        screen.show(changes)
+    findings = verify_plan(changes)
+    for finding in findings:
+        screen.warn(str(finding))
+    if not findings and ipython_dir is None:
+        rests_on = [*list_config_files(changes), *([Path(spec)] if spec is not None and spec.endswith(".toml") else [])]
+        leave_stamp(spec, rests_on, said=f"{changes.directory.path}: nothing to change", warnings=value.notices)
+    if json or not changes:
+        screen.show(changes, as_json=json)
+    else:
+        for change in changes.changes:
+            screen.show(f"{'changed' if change.before is not None else 'created'} {change.path}")
+    return 1 if findings else 0
 
 
 @app.command()
@@ -151,7 +171,7 @@ def up(
     json: Json = False,
 ) -> None:
     """Make a cluster run: apply its spec, start controller and engines, wait until every engine answers."""
-    screen = _screen(context)
+    screen = screen_of(context)
     value, source = resolve_spec(spec, ipython_dir=ipython_dir)
     started = start_cluster(value, source=source, wait=wait, on_stage=lambda stage: screen.tell(f"{stage} ..."))
     _warn(screen, started.notices)
@@ -161,7 +181,7 @@ def up(
 @app.command()
 def status(context: typer.Context, profile: Profile = None, ipython_dir: IPythonDir = None, json: Json = False) -> None:
     """Show how a cluster is; without a name, every one that runs."""
-    screen = _screen(context)
+    screen = screen_of(context)
     if profile is not None:
         screen.show(read_status(find_cluster(profile, ipython_dir=ipython_dir)), as_json=json)
         return
@@ -178,7 +198,7 @@ def down(
     json: Json = False,
 ) -> None:
     """End a cluster: every process of it, whatever died before."""
-    _screen(context).show(stop_cluster(find_cluster(profile, ipython_dir=ipython_dir), wait=wait), as_json=json)
+    screen_of(context).show(stop_cluster(find_cluster(profile, ipython_dir=ipython_dir), wait=wait), as_json=json)
 
 
 @app.command("run")
@@ -187,16 +207,16 @@ def run_(
     workload: Annotated[str, typer.Argument(help=f"One of: {', '.join(WORKLOADS)}, or all of them: all.")],
     profile: Profile = None,
     via: Annotated[str, typer.Option(help="Which ways to run it, with commas between.")] = ",".join(VIAS),
-    n: Annotated[int | None, typer.Option(help="sum: adds up range(N). [default: 10000000]")] = None,
-    times: Annotated[int | None, typer.Option(help="sum: how many sums on the cluster. [default: 100]")] = None,
-    serial_times: Annotated[int | None, typer.Option(help="sum: how many of them serially. [default: 10]")] = None,
-    count: Annotated[int | None, typer.Option(help="primes: how many. [default: 1000]")] = None,
+    n: Annotated[int | None, typer.Option(help="sum: adds up range(N). Default: 10000000.")] = None,
+    times: Annotated[int | None, typer.Option(help="sum: how many sums on the cluster. Default: 100.")] = None,
+    serial_times: Annotated[int | None, typer.Option(help="sum: how many of them serially. Default: 10.")] = None,
+    count: Annotated[int | None, typer.Option(help="primes: how many. Default: 1000.")] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that each way may take.")] = 600.0,
     ipython_dir: IPythonDir = None,
     json: Json = False,
 ) -> int:
     """Run the tutorial's workloads on a cluster that runs, in every way the tutorial shows, and check the results."""
-    screen = _screen(context)
+    screen = screen_of(context)
     names = WORKLOADS if workload == "all" else (workload,)
     if not set(names) <= set(WORKLOADS):
         raise typer.BadParameter(f"no workload {workload!r}; there are: {', '.join(WORKLOADS)}, all", context)
@@ -218,16 +238,18 @@ def run_(
     return 0 if all(report.correct for report in reports) else 1
 
 
-def _screen(context: typer.Context) -> Screen:
-    screen = context.obj
-    assert isinstance(screen, Screen)
-    return screen
-
-
 def _warn(screen: Screen, notices: tuple[str, ...]) -> None:
     for notice in notices:
         screen.warn(notice)
 
 
 def _leave(signum: int, frame: FrameType | None) -> None:
+    # Only once: ending what was started takes seconds at the most, and an impatient second Ctrl-C would cut it short.
+    for each in _INTERRUPTS:
+        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
+
+
+add_profile_commands(app)
+add_change_commands(app)
+add_spec_commands(app)

@@ -10,6 +10,7 @@ from typing import Any
 
 from stoker.cluster import Address, Started
 from stoker.profile import Plan, ProfileDirectory
+from stoker.profile.migrate import Migration
 
 __all__ = ["render_json", "to_data"]
 
@@ -55,6 +56,12 @@ def _(value: Plan) -> dict[str, Any]:
             {"path": str(change.path), "new": change.before is None, "diff": change.diff} for change in value.changes
         ],
     }
+
+
+@to_data.register
+def _(value: Migration) -> dict[str, Any]:
+    parts = {"retired": value.retired, "carried": value.carried, "left": value.left}
+    return {**{name: to_data(steps) for name, steps in parts.items()}, "plan": to_data(value.plan)}
 
 
 @to_data.register

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+import typer
 from rich.console import Console
 
 from stoker.faces.data import render_json
-from stoker.faces.tables import render_table
+from stoker.faces.tables import render_table, render_text
 
-__all__ = ["Collector", "Screen", "Terminal"]
+__all__ = ["Collector", "Screen", "Terminal", "screen_of"]
 
 
 _WIDE = 10_000
-"""Columns of a pipe."""
+"""Columns of a pipe, which has no width: nothing is folded or cut there."""
 
 
 class Screen(ABC):
@@ -38,19 +38,27 @@ class Screen(ABC):
         """Show an error."""
 
 
+def screen_of(context: typer.Context) -> Screen:
+    """Give the screen of a command."""
+    screen = context.obj
+    assert isinstance(screen, Screen)
+    return screen
+
+
 class Terminal(Screen):
     """Results on standard output, all else on standard error. A pipe gets plain lines."""
 
     def __init__(self) -> None:
-        # A pipe has no width: nothing is folded or cut there.
-        self._out = Console(width=None if sys.stdout.isatty() else _WIDE)
+        self._out = Console()
         self._error = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def show(self, value: object, *, as_json: bool = False) -> None:
         if as_json:
             print(render_json(value))  # noqa: T201
-        else:
+        elif self._out.is_terminal:
             self._out.print(render_table(value))
+        else:
+            print(render_text(value, width=_WIDE))  # noqa: T201
 
     def tell(self, line: str) -> None:
         self._error.print(line, style="dim", markup=False)

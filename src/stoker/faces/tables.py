@@ -15,6 +15,9 @@ from rich.text import Text
 from stoker.bench import BenchRecord, Machine, Spread, Summary
 from stoker.cluster import Cluster, ClusterStatus, Started, Stopped
 from stoker.profile import Plan
+from stoker.profile.explain import Explanation, KeyInfo, Origin, TraitUse
+from stoker.profile.finding import Finding
+from stoker.profile.migrate import Migration, Step
 from stoker.workloads import Report
 
 __all__ = ["Shown", "render_table"]
@@ -33,6 +36,20 @@ def _(value: Plan) -> RenderableType:
     lines: list[RenderableType] = [Text(f"make directory {path} ({mode:04o})") for path, mode in value.directories]
     lines += [Syntax(change.diff, "diff", background_color="default", word_wrap=False) for change in value.changes]
     return Group(*lines)
+
+
+@render_table.register
+def _(value: Migration) -> RenderableType:
+    rows: list[tuple[Step, str | Text]] = [(step, "commented out") for step in value.retired]
+    rows += [(step, "kept, and said in the spec") for step in value.carried]
+    rows += [(step, Text("left to you", style="bold red")) for step in value.left]
+    if not rows:
+        return Text(f"{value.plan.directory.path}: no old settings")
+    table = _table("line", "setting", "done", "spec", "why")
+    for step, done in rows:
+        keys = "\n".join(f"{key} = {item!r}" for key, item in step.becomes.items())
+        table.add_row(f"{step.path.name}:{step.line}", step.setting, done, keys, step.note)
+    return table
 
 
 @render_table.register
@@ -94,12 +111,23 @@ def _(value: Cluster) -> RenderableType:
 def _(value: tuple) -> RenderableType:  # type: ignore[type-arg]
     if value and all(isinstance(item, Report) for item in value):
         return _render_reports(value)
+    if value and all(isinstance(item, Finding) for item in value):
+        return _render_findings(value)
     return Group(*(render_table(item) for item in value))
 
 
 @render_table.register
 def _(value: Report) -> RenderableType:
     return _render_reports((value,))
+
+
+def _render_findings(findings: tuple[Finding, ...]) -> RenderableType:
+    table = _table("where", "setting", "kind", "today", "what to do")
+    for finding in findings:
+        place = str(finding.path) if finding.line is None else f"{finding.path}:{finding.line}"
+        kind = Text(finding.kind, style=_KINDS.get(finding.kind, ""))
+        table.add_row(Text(place), Text(finding.setting), kind, Text(finding.today), Text(finding.remedy))
+    return table
 
 
 def _render_reports(reports: tuple[Report, ...]) -> RenderableType:
@@ -131,6 +159,52 @@ def _(value: BenchRecord) -> RenderableType:
     for skipped in value.skipped:
         table.add_row(skipped.contender, "", "0", *([""] * len(names)), "", Text(f"skipped: {skipped.reason}"))
     return Group(table, Text(f"median (least to most) of rounds taken in turn; {_machine(value.machine)}", style="dim"))
+
+
+@render_table.register
+def _(value: Explanation) -> RenderableType:
+    if len(value.traits) > _FEW:
+        table = _table("setting", "type", "default", "key of the spec", "files")
+        for use in value.traits:
+            trait = use.trait
+            default = "made at run time" if trait.default is None else trait.default
+            table.add_row(*map(Text, (trait.setting, trait.type, default, use.key or "", ", ".join(trait.files))))
+        return Group(*(_render_key(key) for key in value.keys), table)
+    return Group(*(_render_key(key) for key in value.keys), *(_render_trait(use) for use in value.traits))
+
+
+def _render_key(key: KeyInfo) -> RenderableType:
+    table = _grid()
+    table.add_row("key of the spec", Text(key.key))
+    table.add_row("default", Text("not given" if key.default is None else key.default))
+    if key.choices:
+        table.add_row("one of", Text(", ".join(key.choices)))
+    if key.traits:
+        table.add_row("sets", Text(", ".join(key.traits)))
+    table.add_row("", Text(key.help))
+    return table
+
+
+def _render_trait(use: TraitUse) -> RenderableType:
+    trait, table = use.trait, _grid()
+    table.add_row("setting", Text(f"c.{trait.setting}"))
+    table.add_row("type", Text(trait.type))
+    table.add_row("default", Text("made at run time" if trait.default is None else trait.default))
+    if trait.choices:
+        table.add_row("one of", Text(", ".join(trait.choices)))
+    table.add_row("files", Text(", ".join(trait.files)))
+    table.add_row("in the spec", Text(use.key or f'settings."{trait.setting}"'))
+    table.add_row("", Text(trait.help))
+    for origin in use.origins:
+        table.add_row(f"value in {origin.application}", Text(_say_origin(origin)))
+    return table
+
+
+def _say_origin(origin: Origin) -> str:
+    if origin.path is None:
+        return f"{origin.value} (the default; nothing in the profile sets it)"
+    who = "stoker's block" if origin.by == "block" else "yours"
+    return f"{origin.value} ({origin.path}:{origin.line}: c.{origin.setting}, {who})"
 
 
 class Shown:
@@ -232,5 +306,8 @@ def _table(*columns: str) -> Table:
     return table
 
 
-_LONG = ("log", "result", "remarks")
+_KINDS = {"old": "yellow", "wrong": "bold red", "overridden": "red", "drifted": "yellow", "exposed": "bold red"}
+_LONG = ("log", "result", "remarks", "where", "setting", "today", "what to do", "spec", "why")
+_FEW = 3
+"""Traits up to this number are shown in full."""
 _NUMBERS = ("engine", "engines", "rounds", "pid", "items", "seconds", "speed-up", "efficiency")

@@ -1,0 +1,224 @@
+"""What live tests get: stoker's command line, clusters that are taken down again, and proof that no file is left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import stoker
+from stoker.cluster import Cluster
+from stoker.errors import NotRunningError
+from stoker.system.processes import find_marked
+
+COMMAND_TIMEOUT = 90.0
+"""Seconds that one command may take at the most, also on a busy machine."""
+
+SHARED_SPEC = """
+[controller]
+scheduler = "leastload"
+
+[[engines]]
+count = 2
+"""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def data(self) -> Any:
+        """What it printed, as JSON."""
+        return json.loads(self.out)
+
+    def check(self) -> Ran:
+        """Fail with what it printed where it did not end well."""
+        assert self.code == 0, f"ended with {self.code}\n{self.out}\n{self.err}"
+        return self
+
+
+@pytest.fixture(autouse=True)
+def no_file_left(request: pytest.FixtureRequest, nothing_left: None, tmp_path: Path) -> Iterator[None]:
+    """After a live test there is no connection file, record, cluster file or half-written file below its directory."""
+    yield
+    assert find_traces(tmp_path) == []
+
+
+@pytest.fixture
+def traces() -> Callable[[Path], list[str]]:
+    """Names the files below a directory that only a running cluster has."""
+    return find_traces
+
+
+@pytest.fixture
+def processes() -> Callable[[], list[str]]:
+    """Gives the command lines of what this test started and still runs."""
+
+    def find() -> list[str]:
+        found = find_marked("STOKER_TEST", os.environ["STOKER_TEST"])
+        return [line for process in found if process.pid != os.getpid() and (line := _read_command(process.pid))]
+
+    return find
+
+
+@pytest.fixture
+def wait_until() -> Callable[..., Any]:
+    """Waits until a condition gives something true, and gives that; fails after ``timeout`` seconds."""
+    return poll
+
+
+@pytest.fixture
+def run() -> Callable[..., Ran]:
+    """Runs a program to its end."""
+    return run_to_end
+
+
+@pytest.fixture
+def run_stoker() -> Callable[..., Ran]:
+    """Runs ``stoker`` with these words to its end."""
+
+    def run_words(*words: object, **options: Any) -> Ran:
+        return run_to_end(program("stoker"), *words, **options)
+
+    return run_words
+
+
+@pytest.fixture
+def programs() -> Callable[[str], str]:
+    """Gives the path of a program that was installed beside this Python."""
+    return program
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Cluster]]:
+    """Starts clusters from this process as ``stoker.up`` does; takes down those that run at the end."""
+    clusters: list[Cluster] = []
+
+    def up(target: Any = None, **options: Any) -> Cluster:
+        cluster = stoker.up(target, **options)
+        clusters.append(cluster)
+        return cluster
+
+    yield up
+
+    for cluster in clusters:
+        with contextlib.suppress(NotRunningError):
+            cluster.down()
+
+
+@pytest.fixture
+def free_ports() -> Callable[[int], tuple[int, ...]]:
+    """Finds so many ports in a row that nobody uses, below those that the system hands out by itself."""
+
+    def find(count: int) -> tuple[int, ...]:
+        # Another test run on this machine, which looks at the same time, starts elsewhere.
+        first = 10_200 + os.getpid() % 900 * 20
+        for base in range(first, 32_000 - count, count):
+            ports = tuple(range(base, base + count))
+            if all(_is_free(port) for port in ports):
+                return ports
+        raise AssertionError(f"no {count} free ports in a row from {first} on")
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The IPython directory of a cluster ``shared`` of two engines, which tests leave as it is."""
+    base = tmp_path_factory.mktemp("shared")
+    spec = base / "shared.toml"
+    spec.write_text(SHARED_SPEC)
+    with pytest.MonkeyPatch.context() as patch:
+        # Not the mark of the test that happens to be the first to ask for it.
+        patch.setenv("HOME", str(base))
+        patch.setenv("IPYTHONDIR", str(base / "ipython"))
+        patch.setenv("STOKER_TEST", str(base))
+        run_to_end(program("stoker"), "up", spec).check()
+    yield base / "ipython"
+    with contextlib.suppress(NotRunningError):
+        stoker.connect("shared", ipython_dir=base / "ipython").down()
+    left = find_marked("STOKER_TEST", str(base))
+    commands = [_read_command(process.pid) for process in left]
+    for process in left:
+        os.kill(process.pid, signal.SIGKILL)
+    assert commands == []
+    assert find_traces(base) == []
+
+
+@pytest.fixture
+def shared_dir(shared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, and found by its profile's name alone in this test and all that it starts."""
+    monkeypatch.setenv("IPYTHONDIR", str(shared))
+    return shared
+
+
+@pytest.fixture
+def cluster(shared_dir: Path) -> Iterator[Cluster]:
+    """A connection to the cluster ``shared``."""
+    with stoker.connect("shared") as connected:
+        yield connected
+
+
+def find_traces(directory: Path) -> list[str]:
+    """Name the files below a directory that only a running cluster has, and half-written ones."""
+    patterns = ("security/*.json", "pid/*.json", "pid/*.pid", "**/.*.toml.*", "**/.*.json.*", "**/.*.py.*")
+    profiles = [path for path in directory.rglob("profile_*") if path.is_dir()]
+    found = [path for profile in profiles for pattern in patterns for path in profile.glob(pattern)]
+    # What was verified stays so.
+    return sorted(str(path) for path in found if path.name != "stoker-verified.json")
+
+
+def poll(condition: Callable[[], Any], *, timeout: float = 20.0, message: str = "") -> Any:
+    """Wait until a condition gives something true, and give that."""
+    deadline = time.monotonic() + timeout
+    while not (found := condition()):
+        assert time.monotonic() < deadline, message or f"not after {timeout} s"
+        time.sleep(0.02)
+    return found
+
+
+def run_to_end(*argv: object, timeout: float = COMMAND_TIMEOUT, **options: Any) -> Ran:
+    """Run a program to its end, without a terminal."""
+    words = [str(word) for word in argv]
+    ended = subprocess.run(
+        words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False, **options
+    )
+    return Ran(code=ended.returncode, out=ended.stdout, err=ended.stderr)
+
+
+def program(name: str) -> str:
+    """Give the path of a program that was installed beside this Python."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def _read_command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+    except OSError:
+        return ""
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
