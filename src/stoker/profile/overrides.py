@@ -214,8 +214,6 @@ def _instead(entry: Entry, wanted: object) -> str:
 def _same(value: object, wanted: object) -> bool:
     if isinstance(value, list | tuple) and isinstance(wanted, list | tuple):
         return list(value) == list(wanted)
-    return (
-        (type(value) is type(wanted)
-        and value == wanted)
-        or (isinstance(value, int | float) and isinstance(wanted, int | float) and value == wanted)
+    return (type(value) is type(wanted) and value == wanted) or (
+        isinstance(value, int | float) and isinstance(wanted, int | float) and value == wanted
     )

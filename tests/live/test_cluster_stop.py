@@ -1,0 +1,226 @@
+"""The end of a cluster: nothing of it runs on, whatever died or hangs."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import stoker
+from stoker.cluster import Address, stop_cluster
+from stoker.cluster.record import Record, read_record, record_file
+from stoker.compute import portable
+from stoker.errors import NotRunningError
+from stoker.profile import ProfileDirectory, find_ipython_dir
+from stoker.spec import parse_spec
+from stoker.system.locks import hold_lock
+
+pytestmark = pytest.mark.live
+
+SOON = 60.0
+"""Seconds that an answer may take on a busy machine."""
+SPEC = parse_spec({"cluster": {"profile": "lab"}, "engines": [{"count": 1}]})
+LAB = "lab"
+
+
+def read_lab() -> Record:
+    record = read_record(record_file(ProfileDirectory.named(LAB), ""))
+    assert record is not None
+    return record
+
+
+def hub() -> psutil.Process:
+    controller = read_lab().controller
+    assert controller is not None
+    return psutil.Process(controller.pid)
+
+
+def engine() -> psutil.Process:
+    return psutil.Process(read_lab().engines[0].process.pid)
+
+
+def kill(process: psutil.Process, signum: signal.Signals = signal.SIGKILL) -> None:
+    os.kill(process.pid, signum)
+
+
+def kill_hub() -> None:
+    kill(hub())
+
+
+def kill_scheduler() -> None:
+    kill(hub().children()[2])
+
+
+def kill_engine() -> None:
+    kill(engine())
+
+
+def freeze_engine() -> None:
+    kill(engine(), signal.SIGSTOP)
+
+
+def kill_hub_and_engine_and_freeze_the_rest() -> None:
+    rest = [*hub().children(), *engine().children()]
+    for process in (hub(), engine()):
+        kill(process)
+    for process in rest:
+        kill(process, signal.SIGSTOP)
+
+
+def start_subprocess() -> None:
+    _start_in_task("exec sleep 600")
+
+
+def start_stubborn_daemon() -> None:
+    # In a session of its own, orphaned, and deaf to SIGTERM.
+    _start_in_task("setsid sh -c 'trap : TERM; while :; do sleep 600 & wait; done' & exit")
+
+
+def _start_in_task(script: str) -> None:
+    with stoker.connect(LAB) as cluster:
+        code = "__import__('subprocess').Popen(['sh', '-c', script], stdout=-3, stderr=-3).pid"
+        cluster.client[0].apply_async(portable(eval), code, {"script": script}).get(SOON)
+
+
+@pytest.mark.parametrize(
+    ("damage", "patient"),
+    [
+        pytest.param(kill_hub, False, id="the hub was killed"),
+        pytest.param(kill_scheduler, False, id="a scheduler was killed"),
+        pytest.param(kill_engine, False, id="an engine was killed"),
+        pytest.param(start_subprocess, False, id="a task's own process runs"),
+        pytest.param(start_stubborn_daemon, True, id="a task's own daemon does not want to end"),
+        pytest.param(freeze_engine, True, id="an engine is frozen", marks=pytest.mark.long),
+        pytest.param(kill_hub_and_engine_and_freeze_the_rest, True, id="killed and frozen"),
+    ],
+)
+def test_down_ends_everything_although(
+    damage: Callable[[], None],
+    patient: bool,
+    short_grace: None,
+    start: Callable[..., Any],
+    processes: Callable[[], list[str]],
+    traces: Callable[[Path], list[str]],
+) -> None:
+    start(SPEC)
+    damage()
+
+    stopped = stop_cluster(Address.of(SPEC))
+
+    assert processes() == []
+    assert traces(find_ipython_dir()) == []
+    # The heart monitor, seven relays and schedulers, the nanny: at least these, whatever was done to them.
+    assert stopped.processes >= 8
+    assert (stopped.killed > 0) == patient
+
+
+@pytest.fixture
+def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits less for who does not want to end."""
+    monkeypatch.setattr("stoker.cluster.stop.STOP_GRACE", 2.0)
+
+
+def test_an_interrupted_down_is_finished_by_the_next(
+    short_grace: None, start: Callable[..., Any], wait_until: Callable[..., Any], processes: Callable[[], list[str]]
+) -> None:
+    start(SPEC)
+    start_stubborn_daemon()
+    address = Address.of(SPEC)
+    begin = len(processes())
+    pid = os.fork()
+    if pid == 0:
+        # pytest's own process must not go on in here.
+        try:
+            stop_cluster(address)
+        finally:
+            os._exit(0)
+    wait_until(lambda: len(processes()) < begin)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+    stopped = stop_cluster(address)
+
+    assert stopped.killed > 0
+    assert processes() == []
+
+
+def test_down_twice_says_that_nothing_runs(
+    start: Callable[..., Any],
+    run_stoker: Callable[..., Any],
+    processes: Callable[[], list[str]],
+    traces: Callable[[Path], list[str]],
+) -> None:
+    cluster = start(SPEC)
+    nothing = "lab: no cluster that stoker started runs under this profile"
+
+    first = run_stoker("down", "lab")
+    left = processes(), traces(find_ipython_dir())
+    second = run_stoker("down", "lab")
+    with pytest.raises(NotRunningError) as caught:
+        cluster.down()
+
+    # Hub, heart monitor, seven relays and schedulers, engine and nanny.
+    assert (first.code, first.out, first.err) == (0, "lab is down: 11 processes ended\n", "")
+    assert left == ([], [])
+    assert (second.code, second.out, second.err) == (1, "", f"stoker: {nothing}\n")
+    assert str(caught.value) == nothing
+
+
+def test_two_clusters_of_one_profile_are_told_apart_by_their_cluster_id(
+    start: Callable[..., Any], run_stoker: Callable[..., Any], processes: Callable[[], list[str]]
+) -> None:
+    start(SPEC)
+    start(parse_spec({"cluster": {"profile": "lab", "cluster_id": "night"}, "engines": [{"count": 1}]}))
+
+    every = run_stoker("status", "--json").check().data
+    night = run_stoker("status", "lab:night", "--json").check().data
+    connected = [stoker.connect(name) for name in ("lab:", "lab:night")]
+    pids = [cluster.client[:].apply_async(os.getpid).get(SOON) for cluster in connected]
+    for cluster in connected:
+        cluster.close()
+    refused = [run_stoker(*words) for words in (["down"], ["down", "lab"], ["status", "lab"])]
+    named = run_stoker("down", "lab:night")
+    only = run_stoker("down")
+    none = run_stoker("down")
+
+    assert [status["name"] for status in every] == ["lab", "lab:night"]
+    assert (night["name"], night["controller_pid"]) == ("lab:night", every[1]["controller_pid"])
+    assert every[0]["controller_pid"] != every[1]["controller_pid"]
+    assert pids == [[engine["pid"] for engine in status["engines"]] for status in every]
+    several = "stoker: several clusters run; name one of: lab, lab:night\n"
+    assert [(ran.code, ran.out, ran.err) for ran in refused] == [(1, "", several)] * 3
+    assert (named.code, named.out) == (0, "lab:night is down: 11 processes ended\n")
+    assert (only.code, only.out) == (0, "lab is down: 11 processes ended\n")
+    assert (none.code, none.out) == (1, "")
+    assert none.err == f"stoker: no cluster runs below {find_ipython_dir()}; start one with: stoker up\n"
+    assert processes() == []
+
+
+def test_a_down_waits_for_who_is_at_it_and_says_who_that_is(
+    shared_dir: Path, run_stoker: Callable[..., Any], cluster: Any
+) -> None:
+    directory = ProfileDirectory.named("shared")
+
+    with hold_lock(record_file(directory, "").with_suffix(".lock"), wait=0, purpose="stoker up"):
+        ran = run_stoker("down", "shared", "--wait", "0.2")
+
+    holder = f"stoker up (process {os.getpid()})"
+    again = "(waited 0 s); try again when it has finished"
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == f"stoker: profile_shared: {holder} is starting or stopping this cluster {again}\n"
+    assert cluster.client[:].apply_async(abs, -1).get(SOON) == [1, 1]
+
+
+def test_a_cluster_as_context_manager_ends_with_the_block_that_started_it(processes: Callable[[], list[str]]) -> None:
+    with stoker.up(SPEC) as cluster:
+        with stoker.up("lab") as found:
+            inner = found.client[:].apply_async(abs, -1).get(SOON)
+        outer = cluster.client[:].apply_async(abs, -2).get(SOON)
+
+    assert (inner, outer) == ([1], [2])
+    assert processes() == []

@@ -1,0 +1,47 @@
+"""The demo: one command shows the whole way, and leaves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(400)]
+
+DEMO = Path(__file__).parents[2] / "scripts" / "demo"
+VIAS = ["serial", "map", "parallel", "call"]
+
+
+def test_the_demo_shows_right_results_and_leaves_nothing(
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run: Callable[..., Any],
+    processes: Callable[[], list[str]],
+) -> None:
+    scratch, daily = tmp_path / "scratch", home / ".ipython" / "profile_default"
+    scratch.mkdir()
+    daily.mkdir(parents=True)
+    (daily / "ipython_config.py").write_text("c.InteractiveShell.autocall = 1\n")
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    monkeypatch.delenv("IPYTHONDIR")
+
+    ran = run(DEMO, timeout=390)
+
+    assert ran.code == 0, ran.err
+    rows = [line.split() for line in ran.out.splitlines() if line.split()[1:2] and line.split()[1] in VIAS]
+    assert [(row[0], row[1]) for row in rows] == [(name, via) for name in ("sum", "primes") for via in VIAS]
+    assert [row[2] for row in rows] == ["10", "100", "100", "100", "1000", "1000", "1000", "1000"]
+    assert {row[-1] for row in rows} == {"yes"}
+    assert [row[-3:-1] for row in rows[:4]] == [["each", "49999995000000"]] * 4
+    assert [row[-5:-1] for row in rows[4:]] == [["last", "7919,", "sum", "3682913"]] * 4
+    assert ran.out.splitlines()[-1].startswith("mastering_python is down: ")
+    assert processes() == []
+    assert list(scratch.iterdir()) == []
+    files = {path.relative_to(home): path.read_text() for path in home.rglob("*") if path.is_file()}
+    config = Path(".ipython/profile_default/ipython_config.py")
+    assert {path: text for path, text in files.items() if ".ipython" in path.parts} == {
+        config: "c.InteractiveShell.autocall = 1\n"
+    }
