@@ -22,6 +22,7 @@ from stoker.cluster.record import (
 )
 from stoker.launch import RUN_VARIABLE, ConnectionFiles, cluster_file
 from stoker.profile import ProfileDirectory
+from stoker.system.files import stage_file
 from stoker.system.processes import ProcessId
 
 RECORD = Record(
@@ -93,6 +94,8 @@ def test_traces_of_one_cluster_are_removed_and_those_of_another_stay(directory: 
         files = ConnectionFiles.of(directory, cluster_id)
         for path in (files.client, files.engine, files.handover, cluster_file(directory, cluster_id)):
             path.touch()
+            stage_file(path, b"half")
+        stage_file(record_file(directory, cluster_id), b"half")
 
     remove_traces(directory, "night")
     remove_traces(directory, "night")
@@ -107,6 +110,10 @@ def test_traces_of_one_cluster_are_removed_and_those_of_another_stay(directory: 
             "stoker.json",
         ]
     )
+    staged = sorted(path.name.rpartition("-")[0] for path in directory.path.rglob(".*.stoker-*"))
+    # Only ipcontroller writes the other two, in place.
+    kept = [".cluster-.json.stoker", ".ipcontroller-engine-whole.json.stoker", ".stoker.json.stoker"]
+    assert [name for name in staged if "-client" not in name and "-engine.json" not in name] == kept
 
 
 @pytest.fixture

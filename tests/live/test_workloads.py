@@ -17,7 +17,8 @@ import pytest
 
 import stoker
 from stoker.compute import parallel, portable
-from stoker.errors import UnfinishedError, run_workload
+from stoker.errors import UnfinishedError
+from stoker.workloads import run_workload
 from stoker.workloads.sums import sum_range
 
 pytestmark = pytest.mark.live

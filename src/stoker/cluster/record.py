@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from stoker.launch import RUN_VARIABLE, ConnectionFiles, cluster_file
 from stoker.profile import ProfileDirectory
-from stoker.system.files import read_or_none, remove_file, write_file
+from stoker.system.files import find_staged, read_or_none, remove_file, write_file
 from stoker.system.processes import ProcessId, find_marked
 
 __all__ = [
@@ -110,9 +110,14 @@ def write_record(directory: ProfileDirectory, record: Record) -> None:
 
 def remove_traces(directory: ProfileDirectory, cluster_id: str) -> None:
     """Remove what only a running cluster leaves on disk: connection files, cluster file, record."""
-    ConnectionFiles.of(directory, cluster_id).remove()
-    remove_file(cluster_file(directory, cluster_id))
-    remove_file(record_file(directory, cluster_id))
+    files = ConnectionFiles.of(directory, cluster_id)
+    files.remove()
+    for file in (files.handover, cluster_file(directory, cluster_id), record_file(directory, cluster_id)):
+        remove_file(file)
+        # Half-written ones of a process that was killed; that of the connection file holds a key.
+        for staged in find_staged(file.parent):
+            if staged.name.startswith(f".{file.name}."):
+                remove_file(staged)
 
 
 def _parse_engine(data: Mapping[str, Any]) -> EngineRecord:
