@@ -223,7 +223,9 @@ class Shown:
 def render_text(value: object, *, width: int = 120) -> str:
     """Render a value as plain text."""
     console = Console(file=io.StringIO(), width=width, color_system=None, force_jupyter=False)
-    console.print(render_table(value))
+    shown = render_table(value)
+    # Plain text has no columns that would need a width.
+    console.print(shown, soft_wrap=isinstance(shown, Text))
     assert isinstance(console.file, io.StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
 
