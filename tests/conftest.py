@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,15 @@ import pytest
 from stoker.system.processes import ProcessId, find_marked
 
 _TEST_MARK = "STOKER_TEST"
+
+
+# Before anything is imported or made for several tests: nothing may touch the real home.
+_SESSION_HOME = tempfile.mkdtemp(prefix="stoker-tests-")
+os.environ.update(HOME=_SESSION_HOME, IPYTHONDIR=f"{_SESSION_HOME}/ipython")
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_SESSION_HOME, ignore_errors=True)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

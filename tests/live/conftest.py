@@ -181,7 +181,7 @@ def find_traces(directory: Path) -> list[str]:
     profiles = [path for path in directory.rglob("profile_*") if path.is_dir()]
     found = [path for profile in profiles for pattern in patterns for path in profile.glob(pattern)]
     # What was verified stays so.
-    return sorted(str(path) for path in found if path.name != "stoker-verified.json")
+    return sorted(str(path) for path in found if path.name != "profile-verified.json")
 
 
 def poll(condition: Callable[[], Any], *, timeout: float = 20.0, message: str = "") -> Any:

@@ -78,7 +78,8 @@ def start_subprocess() -> None:
 
 def start_stubborn_daemon() -> None:
     # In a session of its own, orphaned, and deaf to SIGTERM.
-    _start_in_task("setsid sh -c 'trap : TERM; while :; do sleep 600 & wait; done' & exit")
+    _start_in_task("setsid sh -c 'trap : TERM; : >~/deaf; while :; do sleep 600 & wait; done' & exit")
+    wait_until((Path.home() / "deaf").exists)
 
 
 def _start_in_task(script: str) -> None:

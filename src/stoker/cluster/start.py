@@ -21,6 +21,8 @@ from stoker.system.processes import is_running, stop
 
 __all__ = ["Started", "start_cluster"]
 
+_PORT_CLASHES = 2
+_CLASH = "Address already in use"
 _CHANGED = "the spec has changed since it was started; what runs is as before: stoker down, then stoker up"
 
 
@@ -82,12 +84,24 @@ def start_cluster(
                 _clear_the_way(address, record, on_stage)
                 apply_plan(plan)
                 notices += tuple(str(finding) for finding in verify_plan(plan))
-            deadline = time.monotonic() + spec.cluster.start_timeout
-            record = Start(spec, address, source=source, deadline=deadline, on_stage=on_stage).run()
+            record = _run_start(spec, address, source=source, on_stage=on_stage)
         elif plan:
             notices += (_CHANGED,)
     seconds = time.monotonic() - begin
     return Started(address=address, record=record, new=new, plan=plan, seconds=seconds, notices=notices)
+
+
+def _run_start(spec: ClusterSpec, address: Address, *, source: str, on_stage: Callable[[str], None]) -> Record:
+    deadline = time.monotonic() + spec.cluster.start_timeout
+    for _ in range(_PORT_CLASHES):
+        try:
+            return Start(spec, address, source=source, deadline=deadline, on_stage=on_stage).run()
+        except StartError as error:
+            # ipcontroller looks for free ports, gives them back, and binds them later: another may be faster.
+            if spec.controller.ports is not None or not any(_CLASH in line for line in error.lines):
+                raise
+            on_stage("a port was taken by another program meanwhile: once more")
+    return Start(spec, address, source=source, deadline=deadline, on_stage=on_stage).run()
 
 
 def _is_up(record: Record) -> bool:

@@ -47,7 +47,7 @@ def verify_plan(plan: Plan, *, always: bool = False) -> tuple[Finding, ...]:
     """
     if plan.settings is None or not (always or _holds_foreign_text(plan)):
         return ()
-    file = plan.directory.pid / "stoker-verified.json"
+    file = plan.directory.pid / "profile-verified.json"
     circumstances = {"python": sys.version, **{name: metadata.version(name) for name in ("stoker", "ipyparallel")}}
     known = read_stamp(file)
     if not always and known is not None and known.holds(circumstances):
