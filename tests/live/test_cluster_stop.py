@@ -77,14 +77,20 @@ def start_subprocess() -> None:
 
 
 def start_stubborn_daemon() -> None:
-    # In a session of its own, orphaned, and deaf to SIGTERM.
-    _start_in_task("setsid sh -c 'trap : TERM; : >~/deaf; while :; do sleep 600 & wait; done' & exit")
-    wait_until((Path.home() / "deaf").exists)
+    # In a session of its own, orphaned, and deaf to SIGTERM before the task ends.
+    _start_in_task(
+        "setsid sh -c 'trap : TERM; : >~/deaf; while :; do sleep 600 & wait; done' & "
+        "until [ -e ~/deaf ]; do sleep 0.02; done",
+        wait=True,
+    )
 
 
-def _start_in_task(script: str) -> None:
+def _start_in_task(script: str, *, wait: bool = False) -> None:
+    start = "run(['sh', '-c', script], stdout=-3, stderr=-3, timeout=20)"
+    if not wait:
+        start = start.replace("run", "Popen").replace(", timeout=20", "")
     with stoker.connect(LAB) as cluster:
-        code = "__import__('subprocess').Popen(['sh', '-c', script], stdout=-3, stderr=-3).pid"
+        code = f"bool(__import__('subprocess').{start})"
         cluster.client[0].apply_async(portable(eval), code, {"script": script}).get(SOON)
 
 
