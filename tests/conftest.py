@@ -21,6 +21,11 @@ _SESSION_HOME = tempfile.mkdtemp(prefix="stoker-tests-")
 os.environ.update(HOME=_SESSION_HOME, IPYTHONDIR=f"{_SESSION_HOME}/ipython")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--long"):
+        os.environ["STOKER_TEST_LONG"] = "1"
+
+
 def pytest_unconfigure() -> None:
     shutil.rmtree(_SESSION_HOME, ignore_errors=True)
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from stoker.errors import ProfileError
 from stoker.profile.block import remove_block, render_block, replace_block
 
@@ -40,7 +41,7 @@ def _is_free_of_marks(text: bytes) -> bool:
     return not any(line.startswith((b"# >>> stoker >>>", b"# <<< stoker <<<")) for line in text.split(b"\n"))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(text=TEXTS)
 def test_a_block_that_is_put_in_and_taken_out_leaves_every_byte_as_it_was(text: bytes) -> None:
     assume(_is_free_of_marks(text))
@@ -51,7 +52,7 @@ def test_a_block_that_is_put_in_and_taken_out_leaves_every_byte_as_it_was(text: 
     assert remove_block(FILE, there) == text
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(text=st.none() | TEXTS)
 def test_putting_the_block_in_twice_is_putting_it_in_once(text: bytes | None) -> None:
     assume(text is None or _is_free_of_marks(text))
@@ -61,7 +62,7 @@ def test_putting_the_block_in_twice_is_putting_it_in_once(text: bytes | None) ->
     assert replace_block(FILE, once, BODY) == once
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(text=st.none() | TEXTS)
 def test_a_new_block_takes_the_place_of_an_old_one(text: bytes | None) -> None:
     assume(text is None or _is_free_of_marks(text))
@@ -72,7 +73,7 @@ def test_a_new_block_takes_the_place_of_an_old_one(text: bytes | None) -> None:
     assert there == replace_block(FILE, text, other)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(above=TEXTS, below=TEXTS)
 def test_what_the_user_writes_below_the_block_stays_byte_for_byte(above: bytes, below: bytes) -> None:
     assume(_is_free_of_marks(above) and _is_free_of_marks(below))
@@ -86,7 +87,7 @@ def test_what_the_user_writes_below_the_block_stays_byte_for_byte(above: bytes, 
     assert again.count(BODY) == 1
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(text=_texts())
 def test_an_editor_that_changes_all_line_ends_leaves_a_block_that_is_found(text: bytes) -> None:
     assume(_is_free_of_marks(text) and b"\r" not in text)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from stoker.errors import ProfileError
 from stoker.faces.command_line import run
 from stoker.faces.screen import Collector
@@ -453,7 +454,7 @@ OVERLAYS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(controller=TEXTS, cluster=TEXTS, common=TEXTS, overlay=OVERLAYS, applied=st.booleans())
 def test_any_config_text_gives_findings_that_name_file_and_line(
     catalogue: Catalogue, controller: bytes, cluster: bytes, common: bytes, overlay: bytes, applied: bool

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from traitlets.config import Config, PyFileConfigLoader
 
+from examples import examples
 from stoker.profile.block import render_block
 from stoker.profile.catalogue import Catalogue
 from stoker.profile.render import (
@@ -159,7 +160,7 @@ def test_the_address_that_beats_the_other_two_is_never_rendered(controller: dict
     assert not [name for traits in rendered.files.values() for name in traits if name == "IPController.ip"]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(first=st.integers(1, 65000), count=st.integers(18, 60))
 def test_fixed_ports_become_three_pools_without_a_common_port(first: int, count: int) -> None:
     traits = _render({"controller": {"ports": f"{first}-{first + count - 1}"}}).files["ipcontroller_config.py"]
@@ -331,7 +332,7 @@ NAMES = ["TaskScheduler.hwm", "IPEngine.startup_command", "EngineLauncher.enviro
 TRAITS = st.dictionaries(st.sampled_from(NAMES), LITERALS, max_size=4)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(traits=TRAITS)
 def test_every_value_that_is_rendered_is_the_value_that_traitlets_loads(
     traits: dict[str, object], tmp_path: Path

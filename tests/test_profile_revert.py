@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from stoker.errors import ProfileError
 from stoker.profile import ProfileDirectory, apply_plan, read_plan
 from stoker.profile.block import replace_block, restore_text
@@ -80,7 +81,7 @@ def test_lines_that_only_look_retired_are_refused_and_not_touched() -> None:
     assert "lines that begin with #stoker" in str(caught.value)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=LINES.map(lambda lines: "".join(f"# {line}\n" for line in lines).encode()))
 def test_reverting_an_applied_profile_gives_back_every_byte(directory: ProfileDirectory, text: bytes) -> None:
     directory.path.mkdir(parents=True, exist_ok=True)

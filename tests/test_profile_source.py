@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from stoker.errors import ProfileError
 from stoker.profile.source import UNKNOWN, parse_source
 
@@ -91,7 +92,7 @@ TEXTS = st.one_of(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(TEXTS)
 def test_any_text_gives_settings_or_an_error_that_names_file_and_line(text: bytes) -> None:
     try:

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from stoker.spec.hosts import Address, expand_hosts, parse_address
 
 _REFUSALS = ("must be ", "port must be", "a range must rise", '"')
@@ -34,7 +35,7 @@ def test_a_set_that_is_too_large_is_refused_at_once(text: str) -> None:
         expand_hosts(text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.one_of(st.text(max_size=20), st.text("an1209-[],/@:. ", max_size=16)))
 def test_any_text_is_expanded_or_refused_in_words(text: str) -> None:
     hosts, refusal = _read(text)

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from stoker.spec.ports import PORTS_NEEDED, PortPools, parse_ports, share_ports
 
 PORTS = st.integers(1, 65535)
@@ -24,13 +25,13 @@ def test_a_text_names_ports(text: str, ports: tuple[int, ...]) -> None:
     assert parse_ports(text) == ports
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(PORTS, min_size=1, max_size=30, unique=True))
 def test_ports_written_as_text_are_read_back(ports: list[int]) -> None:
     assert parse_ports(",".join(str(port) for port in ports)) == tuple(ports)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.one_of(st.text(max_size=20), st.text("0123456789-, ", max_size=20)))
 def test_any_text_is_read_as_ports_or_refused_in_words(text: str) -> None:
     ports, refusal = _read(text)
@@ -50,7 +51,7 @@ def test_exactly_enough_ports_are_all_shared_out() -> None:
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(PORTS, min_size=PORTS_NEEDED, max_size=60, unique=True))
 def test_no_port_is_in_two_pools_and_the_first_ones_are_used_in_order(ports: list[int]) -> None:
     pools = share_ports(tuple(ports))

@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from stoker.spec import parse_spec, render_spec
 
 NAMES = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,20}", fullmatch=True).filter(lambda name: name != "default")
@@ -102,7 +103,7 @@ SPECS = tables(
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=SPECS)
 def test_a_spec_that_was_written_reads_back_as_the_same_spec(data: dict[str, Any]) -> None:
     spec = parse_spec(data, base=Path("/lab"))

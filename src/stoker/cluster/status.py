@@ -9,7 +9,7 @@ from typing import Literal
 from stoker.cluster.record import Record, read_record, record_file
 from stoker.cluster.target import Address, find_running
 from stoker.errors import ConnectError
-from stoker.launch import ConnectionFiles, is_listening, read_connection
+from stoker.launch import ConnectionFiles, cluster_file, is_listening, read_connection
 from stoker.system.processes import is_running, read_age
 
 __all__ = ["ClusterStatus", "EngineStatus", "read_status", "read_statuses"]
@@ -86,6 +86,8 @@ def read_status(address: Address) -> ClusterStatus:
         if connection is not None and is_listening(connection, timeout=1.0):
             return _describe(address, None, "foreign", "not started by stoker: ipcluster stop ends it")
         return _describe(address, None, "stopped", "")
+    if _was_ended_by_ipcluster(address, record):
+        return _describe(address, None, "stopped", "ended by ipcluster")
     if record.controller is None or not is_running(record.controller):
         state: Literal["starting", "broken"] = "starting" if record.controller is None else "broken"
         detail = "" if state == "starting" else "the controller died: stoker up starts anew, stoker down cleans up"
@@ -99,6 +101,13 @@ def read_status(address: Address) -> ClusterStatus:
     ended = [engine.number for engine in record.engines if not is_running(engine.process)]
     detail = f"ended: engine {', '.join(map(str, ended))}; stoker down, then stoker up" if ended else ""
     return _describe(address, record, "running", detail, numbers)
+
+
+def _was_ended_by_ipcluster(address: Address, record: Record) -> bool:
+    """Say whether ipcluster, which removes its file, has ended it; nannies go on for a few seconds."""
+    leaders = [record.controller, *(engine.process for engine in record.engines)]
+    gone = not any(leader is not None and is_running(leader) for leader in leaders)
+    return record.state == "running" and gone and not cluster_file(address.directory, address.cluster_id).exists()
 
 
 def _ask(address: Address) -> tuple[int, ...]:
