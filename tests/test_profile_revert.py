@@ -40,7 +40,7 @@ def _read(directory: ProfileDirectory) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.path.glob("*") if path.is_file()}
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(text=TEXTS, data=st.data())
 def test_lines_that_were_retired_and_restored_are_as_before(text: bytes, data: st.DataObject) -> None:
     assume(not holds_retired_lines(text))
@@ -54,7 +54,7 @@ def test_lines_that_were_retired_and_restored_are_as_before(text: bytes, data: s
     assert (there != text) == bool(statements)
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(text=st.none() | TEXTS, retire=st.booleans())
 def test_a_text_that_was_patched_and_restored_is_as_before(text: bytes | None, retire: bool) -> None:
     assume(text is None or not (holds_retired_lines(text) or b"stoker >>>" in text or b"stoker <<<" in text))
