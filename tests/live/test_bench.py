@@ -65,3 +65,14 @@ def test_wrong_usage_is_told_before_anything_is_measured(arguments: tuple[str, .
 
     assert done.returncode == 2
     assert said in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_apply_measures_an_unchanged_profile_beside_the_interpreter() -> None:
+    command = [sys.executable, "-m", "stoker", "bench", "apply", "--rounds", "1", "--json"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    record = json.loads(ended.stdout)
+
+    assert ended.returncode == 0
+    assert [sample["contender"] for sample in record["samples"]] == ["interpreter", "stoker"]
+    assert all(sample["problem"] is None and sample["figures"]["wall"] > 0 for sample in record["samples"])

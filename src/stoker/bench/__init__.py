@@ -1,5 +1,6 @@
 """Side-by-side measurement: who is measured, how they are run, and what is kept of it."""
 
+from stoker.bench.apply import measure_apply
 from stoker.bench.contenders import START, Contender
 from stoker.bench.machine import Machine, read_machine
 from stoker.bench.measure import measure
@@ -30,6 +31,7 @@ __all__ = [
     "Spread",
     "Summary",
     "measure",
+    "measure_apply",
     "measure_start",
     "parse_record",
     "read_machine",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["BASELINE", "START", "Contender"]
+__all__ = ["APPLY", "BASELINE", "START", "Contender"]
 
 _PROGRAMS = Path(__file__).parent / "programs"
 
@@ -73,3 +73,19 @@ START = (
     ),
 )
 """Who is measured by ``stoker bench start``."""
+
+APPLY = (
+    Contender(
+        name="interpreter",
+        about="python -c pass",
+        program=_PROGRAMS / "apply_unchanged.py",
+        environment={"STOKER_BENCH_BARE": "1"},
+    ),
+    Contender(
+        name="stoker",
+        about="stoker apply on a profile that nothing has touched since",
+        program=_PROGRAMS / "apply_unchanged.py",
+        modules=("stoker.faces.command_line",),
+    ),
+)
+"""Who is measured by ``stoker bench apply``; the first is what the other is compared with."""

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from stoker.bench import START, BenchRecord, Contender, Sample, measure_start, render_record, write_record
+from stoker.bench import (
+    START,
+    BenchRecord,
+    Contender,
+    Sample,
+    measure_apply,
+    measure_start,
+    render_record,
+    write_record,
+)
 from stoker.faces.screen import Screen, screen_of
 
 __all__ = ["bench"]
@@ -61,6 +70,23 @@ def start(
         contenders=contenders,
         on_sample=lambda sample: screen.tell(_describe(sample, rounds)),
         on_skipped=lambda skipped: screen.warn(f"{skipped.contender} is skipped: {skipped.reason}"),
+    )
+    return _finish(screen, record, output=output, as_json=json)
+
+
+@bench.command()
+def apply(
+    context: typer.Context,
+    rounds: Rounds = 3,
+    timeout: Timeout = 120.0,
+    output: Output = None,
+    json: Json = False,
+) -> int:
+    """Measure `stoker apply` on a profile that nothing has touched since, beside the interpreter's own start."""
+    screen = screen_of(context)
+    _check_output(output)
+    record = measure_apply(
+        rounds=rounds, timeout=timeout, on_sample=lambda sample: screen.tell(_describe(sample, rounds))
     )
     return _finish(screen, record, output=output, as_json=json)
 
