@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from stoker.bench.contenders import APPLY
-from stoker.bench.machine import read_machine
-from stoker.bench.measure import measure
+from stoker.bench.measure import run_benchmark
 from stoker.bench.record import BenchRecord, Case, Measure, Sample
 
 __all__ = ["measure_apply"]
@@ -24,16 +23,13 @@ def measure_apply(
         timeout: Seconds that a turn may take.
         on_sample: Told each sample as it is taken.
     """
-    machine = read_machine()
-    taken = measure(APPLY, [Case(engines=1)], rounds=rounds, timeout=timeout, on_sample=on_sample)
-    return BenchRecord(
-        benchmark="apply",
-        measures=_MEASURES,
+    return run_benchmark(
+        "apply",
+        _MEASURES,
+        APPLY,
+        [Case(engines=1)],
         baseline=APPLY[0].name,
-        about={contender.name: contender.about for contender in APPLY},
         rounds=rounds,
         timeout=timeout,
-        machine=machine,
-        samples=taken.samples,
-        skipped=taken.skipped,
+        on_sample=on_sample,
     )

@@ -17,12 +17,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from stoker.bench.contenders import Contender
-from stoker.bench.record import Case, Sample, Skipped
+from stoker.bench.machine import read_machine
+from stoker.bench.record import BenchRecord, Case, Measure, Sample, Skipped
 from stoker.errors import StopError
 from stoker.system.files import read_last_lines
 from stoker.system.processes import ProcessId, exit_status, find_marked, spawn, stop
 
-__all__ = ["MARK", "Taken", "measure", "parse_figures", "render_environment"]
+__all__ = ["MARK", "Taken", "measure", "parse_figures", "render_environment", "run_benchmark"]
 
 MARK = "STOKER_BENCH"
 """The environment variable that marks every process of one program."""
@@ -84,6 +85,46 @@ def measure(
                 if not in_time:
                     running.remove(contender)
     return Taken(samples=tuple(samples), skipped=tuple(skipped.values()))
+
+
+def run_benchmark(
+    benchmark: str,
+    measures: tuple[Measure, ...],
+    contenders: Sequence[Contender],
+    cases: Sequence[Case],
+    *,
+    baseline: str,
+    rounds: int,
+    timeout: float,
+    on_sample: Callable[[Sample], None] = lambda sample: None,
+    on_skipped: Callable[[Skipped], None] = lambda skipped: None,
+) -> BenchRecord:
+    """Measure contenders in turn, and keep what came of it together with the machine it came from.
+
+    Args:
+        benchmark: Its name.
+        measures: What each sample holds.
+        contenders: As of ``measure``, like the arguments below.
+        cases: One after the other.
+        baseline: The contender that the others are compared with.
+        rounds: How often each contender runs in each case.
+        timeout: Seconds that a program may take.
+        on_sample: Told each sample as it is taken.
+        on_skipped: Told each contender that cannot be measured here.
+    """
+    machine = read_machine()
+    taken = measure(contenders, cases, rounds=rounds, timeout=timeout, on_sample=on_sample, on_skipped=on_skipped)
+    return BenchRecord(
+        benchmark=benchmark,
+        measures=measures,
+        baseline=baseline,
+        about={contender.name: contender.about for contender in contenders},
+        rounds=rounds,
+        timeout=timeout,
+        machine=machine,
+        samples=taken.samples,
+        skipped=taken.skipped,
+    )
 
 
 def parse_figures(lines: Sequence[str]) -> dict[str, float] | None:

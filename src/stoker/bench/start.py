@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from stoker.bench.contenders import BASELINE, START, Contender
-from stoker.bench.machine import read_machine
-from stoker.bench.measure import measure
+from stoker.bench.measure import run_benchmark
 from stoker.bench.record import BenchRecord, Case, Measure, Sample, Skipped
 
 __all__ = ["measure_start"]
@@ -39,23 +38,14 @@ def measure_start(
         on_sample: Told each sample as it is taken.
         on_skipped: Told each contender that cannot be measured here.
     """
-    machine = read_machine()
-    taken = measure(
+    return run_benchmark(
+        "start",
+        _MEASURES,
         contenders,
         [Case(engines=number) for number in dict.fromkeys(engines)],
+        baseline=BASELINE,
         rounds=rounds,
         timeout=timeout,
         on_sample=on_sample,
         on_skipped=on_skipped,
-    )
-    return BenchRecord(
-        benchmark="start",
-        measures=_MEASURES,
-        baseline=BASELINE,
-        about={contender.name: contender.about for contender in contenders},
-        rounds=rounds,
-        timeout=timeout,
-        machine=machine,
-        samples=taken.samples,
-        skipped=taken.skipped,
     )
