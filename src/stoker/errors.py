@@ -13,6 +13,8 @@ Each says where, what, and the next step, and carries its parts as attributes::
     ├── StartError          a start failed: at which stage, with the last lines of the log concerned
     ├── StopError           processes that could not be ended
     ├── ConnectError        a running cluster does not answer
+    ├── QueueError          a job queue cannot be served or reached, or refuses what was asked
+    ├── JobError            a job of a queue gave no value
     └── UnfinishedError     a workload did not finish within its time
 """
 
@@ -27,8 +29,10 @@ __all__ = [
     "ConflictError",
     "ConnectError",
     "Fault",
+    "JobError",
     "NotRunningError",
     "ProfileError",
+    "QueueError",
     "RunningError",
     "SpecError",
     "StartError",
@@ -147,6 +151,20 @@ class StopError(StokerError):
 
 class ConnectError(StokerError):
     """A cluster that should be there does not answer."""
+
+
+class QueueError(StokerError):
+    """A job queue cannot be served or reached, or refuses what was asked of it."""
+
+
+class JobError(StokerError):
+    """A job of a queue was given up, or raised what cannot be had here."""
+
+    def __init__(self, number: int, function: str, problem: str) -> None:
+        self.number = number
+        self.function = function
+        self.problem = problem
+        super().__init__(f"job {number} ({function}): {problem}")
 
 
 class UnfinishedError(StokerError):
