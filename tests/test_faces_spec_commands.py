@@ -112,6 +112,23 @@ def test_explain_setting_says_where_a_value_comes_from(home: Path, capsys: pytes
     assert lines[-1] == f"value in ipcontroller 3 ({path}:{number}: c.TaskScheduler.hwm, stoker's block)"
 
 
+def test_explain_setting_shows_a_key_that_sets_no_trait(capsys: pytest.CaptureFixture[str]) -> None:
+    from stoker.faces.screen import Terminal
+
+    code = run(["explain-setting", "queue.lease"], Terminal())
+
+    out, err = capsys.readouterr()
+    assert (code, [" ".join(line.split()) for line in out.splitlines()], err) == (
+        0,
+        [
+            "key of the spec queue.lease",
+            "default 30.0",
+            "Seconds of silence after which a worker's jobs are given to others.",
+        ],
+        "",
+    )
+
+
 def test_explain_setting_lists_the_classes_of_a_common_name(capsys: pytest.CaptureFixture[str]) -> None:
     from stoker.faces.screen import Terminal
 
@@ -137,4 +154,4 @@ def test_the_template_reads_as_toml_without_marks_too() -> None:
         line[1:] if line[:1] == "#" and line[1:2] != " " else line for line in render_template("lab").splitlines()
     )
 
-    assert set(tomllib.loads(text)) == {"cluster", "controller", "engines", "ipython", "kernel", "settings"}
+    assert set(tomllib.loads(text)) == {"cluster", "controller", "engines", "ipython", "kernel", "queue", "settings"}

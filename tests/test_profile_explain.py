@@ -83,6 +83,35 @@ def test_a_key_with_brackets_is_found_and_lists_what_it_sets() -> None:
     assert [use.trait.setting for use in found.traits] == ["SSHEngineSetLauncher.engines"]
 
 
+@pytest.mark.parametrize("name", ["lease", "queue.lease"])
+def test_a_key_with_no_trait_behind_it_explains_itself(name: str, lab: ProfileDirectory) -> None:
+    lease = KeyInfo(
+        key="queue.lease",
+        default="30.0",
+        help="Seconds of silence after which a worker's jobs are given to others.",
+        choices=(),
+        traits=(),
+    )
+
+    found = read_explanation(name, lab)
+
+    assert found == Explanation(name=name, profile=lab.path, keys=(lease,), traits=())
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        pytest.param("time_limit", ["engines[].time_limit", "queue.time_limit"], id="of two sections"),
+        pytest.param("queue.time_limit", ["queue.time_limit"], id="of one"),
+        pytest.param("queue", ["engines[].queue"], id="like a section"),
+    ],
+)
+def test_a_name_that_several_sections_have_is_each_of_their_keys(name: str, keys: list[str]) -> None:
+    found = read_explanation(name)
+
+    assert [key.key for key in found.keys] == keys
+
+
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
@@ -90,6 +119,7 @@ def test_a_key_with_brackets_is_found_and_lists_what_it_sets() -> None:
         pytest.param("TaskSheduler.hwm", "; did you mean 'TaskScheduler.hwm'?", id="class"),
         pytest.param("shceduler", "; did you mean 'scheduler'?", id="key alone"),
         pytest.param("controller.shceduler", "; did you mean 'controller.scheduler'?", id="key"),
+        pytest.param("queue.leese", "; did you mean 'queue.lease'?", id="key without a trait"),
         pytest.param("HubFactory.ip", "; HubFactory is an old name: did you mean 'IPController.ip'?", id="old name"),
         pytest.param("qqqqqq", "", id="nothing like it"),
     ],

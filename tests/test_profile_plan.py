@@ -89,7 +89,10 @@ def test_the_plan_after_an_apply_is_empty(profile: Path) -> None:
 
 
 def test_the_copy_of_the_spec_reads_back_as_the_spec(profile: Path, tmp_path: Path) -> None:
-    spec = parse_spec({"cluster": {"profile": "lab"}, "engines": [{"work_dir": "data"}]}, base=tmp_path)
+    spec = parse_spec(
+        {"cluster": {"profile": "lab"}, "engines": [{"work_dir": "data"}], "queue": {"directory": "queue"}},
+        base=tmp_path,
+    )
 
     apply_plan(read_plan(spec, cores=CORES))
 
@@ -103,6 +106,16 @@ def test_another_spec_changes_only_the_files_that_it_concerns(profile: Path) -> 
 
     assert plan.directories == ()
     assert [change.path.name for change in plan.changes] == ["ipcontroller_config.py", "stoker.toml"]
+
+
+def test_the_queue_changes_the_copy_of_the_spec_alone(profile: Path) -> None:
+    apply_plan(_plan())
+    queue = {"ip": "*", "port": 50010, "directory": "/srv/queue", "lease": 5, "attempts": 1, "time_limit": 60}
+
+    plan = _plan(queue=queue)
+
+    assert plan.directories == ()
+    assert [change.path for change in plan.changes] == [profile / "stoker.toml"]
 
 
 def test_a_file_that_is_there_keeps_its_text_and_its_mode(profile: Path) -> None:

@@ -15,6 +15,7 @@ from stoker.spec import (
     Heartbeat,
     IPythonSection,
     KernelSection,
+    QueueSection,
     parse_spec,
     read_spec,
 )
@@ -114,6 +115,7 @@ def test_the_empty_spec_is_one_engine_per_core_on_this_machine() -> None:
         kernel=KernelSection(
             ip="127.0.0.1", shell_port=None, iopub_port=None, stdin_port=None, control_port=None, hb_port=None
         ),
+        queue=QueueSection(ip="127.0.0.1", port=None, directory=None, lease=30.0, attempts=3, time_limit=None),
         settings={},
     )
 
@@ -154,6 +156,8 @@ def test_relative_paths_are_meant_from_the_directory_of_the_file(
         python = "/usr/bin/python3"
         work_dir = "/data"
         startup = "x = 'start.py'"
+        [queue]
+        directory = "../queue"
         """
     )
     monkeypatch.chdir(home)
@@ -171,13 +175,21 @@ def test_relative_paths_are_meant_from_the_directory_of_the_file(
             EngineGroup(python="python3", work_dir=home / "data", startup=str(home / "start.py")),
             EngineGroup(python="/usr/bin/python3", work_dir=Path("/data"), startup="x = 'start.py'"),
         ),
+        queue=QueueSection(directory=tmp_path / "queue"),
     )
 
 
 def test_plain_data_is_meant_from_the_current_directory(tmp_path: Path) -> None:
-    spec = parse_spec({"engines": [{"work_dir": "data"}]})
+    spec = parse_spec({"engines": [{"work_dir": "data"}], "queue": {"directory": "queue"}})
 
     assert spec.engines == (EngineGroup(work_dir=tmp_path / "data"),)
+    assert spec.queue == QueueSection(directory=tmp_path / "queue")
+
+
+def test_the_directory_of_the_queue_may_begin_at_home_or_at_the_root(home: Path) -> None:
+    specs = [parse_spec({"queue": {"directory": directory}}) for directory in ("~/queue", "/srv/./queue")]
+
+    assert [spec.queue.directory for spec in specs] == [home / "queue", Path("/srv/queue")]
 
 
 def test_reading_twice_gives_equal_specs() -> None:
@@ -193,6 +205,13 @@ def test_both_ways_to_write_all_interfaces_mean_the_same(address: str) -> None:
     spec = parse_spec({"controller": {"client_ip": address, "engine_ip": "*"}})
 
     assert (spec.controller.client_address, spec.controller.engine_address) == ("*", "*")
+
+
+@pytest.mark.parametrize("address", ["*", "0.0.0.0"])
+def test_the_queue_is_served_at_all_interfaces_in_both_ways_to_write_them(address: str) -> None:
+    spec = parse_spec({"queue": {"ip": address}})
+
+    assert spec.queue == QueueSection(ip="*")
 
 
 @pytest.mark.parametrize(
@@ -282,3 +301,9 @@ def test_what_is_no_fault_but_should_be_known_is_a_notice(controller: dict, noti
     spec = parse_spec({"controller": controller})
 
     assert spec.notices == notices
+
+
+def test_the_queue_adds_no_notice() -> None:
+    spec = parse_spec({"queue": {"ip": "*", "port": 50010, "lease": 1, "attempts": 1, "time_limit": 1}})
+
+    assert spec.notices == ()

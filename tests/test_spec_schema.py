@@ -33,7 +33,10 @@ def test_every_key_is_in_the_schema_with_its_description() -> None:
     tables = {
         "": schema,
         **{name: _definition(schema, name) for name in ("ClusterSection", "ControllerSection", "Heartbeat")},
-        **{name: _definition(schema, name) for name in ("EngineGroup", "IPythonSection", "KernelSection")},
+        **{
+            name: _definition(schema, name)
+            for name in ("EngineGroup", "IPythonSection", "KernelSection", "QueueSection")
+        },
         "Host": _definition(schema, "Host")["anyOf"][1],
     }
 
@@ -83,6 +86,11 @@ def test_ready_made_specs_are_valid(path: Path) -> None:
         pytest.param('[[engines]]\nlauncher = "ssh"', id="ssh without hosts"),
         pytest.param('[[engines]]\nlauncher = "slurm"\ncount = "cores"', id="slurm without a number"),
         pytest.param("[controller]\nhmw = 1", id="misspelt key"),
+        pytest.param("[queue]\nport = 0", id="port of the queue"),
+        pytest.param("[queue]\nlease = 0.5", id="lease of the queue"),
+        pytest.param("[queue]\nattempts = 2.5", id="attempts of the queue"),
+        pytest.param("[queue]\ntime_limit = 0", id="time limit of the queue"),
+        pytest.param("[queue]\ndirectory = 5", id="directory of the queue"),
     ],
 )
 def test_faulty_specs_are_not_valid(text: str) -> None:

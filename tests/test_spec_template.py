@@ -33,6 +33,7 @@ def test_the_template_without_the_marks_of_its_keys_is_a_spec_that_says_everythi
         *(f"engines[].hosts[].{name}" for host in spec.engines[1].hosts for name in host.model_fields_set),
         *(f"ipython.{name}" for name in spec.ipython.model_fields_set),
         *(f"kernel.{name}" for name in spec.kernel.model_fields_set),
+        *(f"queue.{name}" for name in spec.queue.model_fields_set),
         *spec.model_fields_set,
     }
     assert said == {key.place for key in list_keys()}
@@ -77,7 +78,33 @@ def test_the_template_shows_the_defaults() -> None:
         "#count = 4",
         "#count = 4",
         '#ip = "127.0.0.1"',
+        '#ip = "127.0.0.1"',
     ]
+
+
+def test_the_section_of_the_queue_is_written_with_what_its_keys_mean() -> None:
+    template = render_template("lab")
+
+    section = template[template.index("# Where the job queue") : template.index("# Any other trait")]
+    assert section == (
+        """\
+# Where the job queue of multiprocessing.managers is served (`stoker queue`), and how long its leases are.
+[queue]
+# The address of an interface, or `*`.
+#ip = "127.0.0.1"
+# Where it listens. Default: any free port, the same one when it is served again.
+#port = 50010
+# The directory of its key and its journal. Default: `$XDG_STATE_HOME/stoker/queue`, else `~/.local/state/stoker/queue`.
+#directory = "~/queue"
+# Seconds of silence after which a worker's jobs are given to others.
+#lease = 30.0
+# How many workers a job may kill before it is given up.
+#attempts = 3
+# Seconds that a job may take unless its producer says otherwise. Default: no limit.
+#time_limit = 600.0
+
+"""
+    )
 
 
 def test_every_key_of_the_model_has_a_description() -> None:

@@ -99,6 +99,14 @@ SPECS = tables(
     engines=st.lists(GROUPS, min_size=1, max_size=3),
     ipython=tables(extensions=st.lists(TEXTS, max_size=3), exec_lines=st.lists(TEXTS, max_size=3)),
     kernel=tables(ip=ADDRESSES, shell_port=st.integers(1, 1000), hb_port=st.integers(1001, 65535)),
+    queue=tables(
+        ip=st.one_of(ADDRESSES, st.sampled_from(["*", "0.0.0.0"])),
+        port=st.integers(1, 65535),
+        directory=PATHS,
+        lease=st.floats(1, 1e6),
+        attempts=st.integers(1, 100),
+        time_limit=st.floats(0.001, 1e6),
+    ),
     settings=st.dictionaries(st.sampled_from(["LoadBalancer.weight", "A.b", "IPEngine.timeout"]), SETTINGS, max_size=3),
 )
 
@@ -120,6 +128,7 @@ def test_a_spec_is_written_as_it_was_given_without_what_is_default() -> None:
         {
             "settings": {"TaskScheduler.hwm": 2, "EngineLauncher.environment": {"A": "1"}},
             "engines": [{"count": 2, "work_dir": "data"}, {}],
+            "queue": {"lease": 60, "directory": "queue", "port": 50010},
             "controller": {"heartbeat": {"period": 1}, "ip": "0.0.0.0"},
         },
         base=Path("/lab"),
@@ -146,6 +155,11 @@ count = 2
 work_dir = "/lab/data"
 
 [[engines]]
+
+[queue]
+port = 50010
+directory = "/lab/queue"
+lease = 60.0
 
 [settings]
 "TaskScheduler.hwm" = 2

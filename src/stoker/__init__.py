@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stoker import queue as queue
     from stoker.cluster import Cluster, connect, up
     from stoker.compute import parallel
     from stoker.errors import StokerError
@@ -54,6 +55,8 @@ _ROOMS = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "queue":
+        return importlib.import_module(f"{__name__}.queue")
     room = _ROOMS.get(name)
     if room is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from stoker.bench import (
+    QUEUE,
     START,
     BenchRecord,
     Contender,
     Sample,
     measure_apply,
+    measure_queue,
     measure_start,
     render_record,
     write_record,
@@ -27,6 +29,12 @@ Engines = Annotated[
     list[int] | None,
     typer.Option("--engines", min=1, help="Size of the clusters; may be given several times. Default: 2."),
 ]
+Workers = Annotated[
+    list[int] | None,
+    typer.Option("--workers", min=1, help="How many workers; may be given several times. Default: 2."),
+]
+Jobs = Annotated[int, typer.Option("--jobs", min=1, help="How many trivial jobs.")]
+Primes = Annotated[int, typer.Option("--primes", min=1, help="How many primes, from the first; each is a job.")]
 Rounds = Annotated[int, typer.Option("--rounds", min=1, help="How often each contender runs, in turn.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=1, help="Seconds that a contender may take in each round.")]
 Only = Annotated[
@@ -87,6 +95,38 @@ def apply(
     _check_output(output)
     record = measure_apply(
         rounds=rounds, timeout=timeout, on_sample=lambda sample: screen.tell(_describe(sample, rounds))
+    )
+    return _finish(screen, record, output=output, as_json=json)
+
+
+@bench.command()
+def queue(
+    context: typer.Context,
+    workers: Workers = None,
+    jobs: Jobs = 10_000,
+    primes: Primes = 1000,
+    rounds: Rounds = 3,
+    timeout: Timeout = 300.0,
+    only: Only = None,
+    output: Output = None,
+    json: Json = False,
+) -> int:
+    """Measure job queues from the first put to the last result: many trivial jobs, and the primes.
+
+    Contenders: tutorial (a multiprocessing manager, which computes), pool (multiprocessing.Pool), stoker.
+    """
+    screen = screen_of(context)
+    contenders = _choose(QUEUE, only or [])
+    _check_output(output)
+    record = measure_queue(
+        workers=workers or [2],
+        jobs=jobs,
+        primes=primes,
+        rounds=rounds,
+        timeout=timeout,
+        contenders=contenders,
+        on_sample=lambda sample: screen.tell(_describe(sample, rounds)),
+        on_skipped=lambda skipped: screen.warn(f"{skipped.contender} is skipped: {skipped.reason}"),
     )
     return _finish(screen, record, output=output, as_json=json)
 

@@ -17,6 +17,7 @@ from stoker.errors import StokerError
 from stoker.faces.benchmarks import bench
 from stoker.faces.change_commands import add_change_commands
 from stoker.faces.profile_commands import add_profile_commands
+from stoker.faces.queue_commands import queue
 from stoker.faces.screen import Screen, Terminal, screen_of
 from stoker.faces.shortcut import leave_stamp
 from stoker.faces.spec_commands import add_spec_commands
@@ -38,6 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(bench, name="bench")
+app.add_typer(queue, name="queue")
 
 Spec = Annotated[
     str | None,

@@ -18,6 +18,7 @@ from stoker.profile import Plan
 from stoker.profile.explain import Explanation, KeyInfo, Origin, TraitUse
 from stoker.profile.finding import Finding
 from stoker.profile.migrate import Migration, Step
+from stoker.queue.status import QueueStatus
 from stoker.workloads import Report
 
 __all__ = ["Shown", "render_table"]
@@ -68,6 +69,22 @@ def _(value: Started) -> RenderableType:
     for line in _connect_lines(address.directory.name, address.cluster_id):
         table.add_row("connect", line)
     table.add_row("end it", f"stoker down {address.name}")
+    return table
+
+
+@render_table.register
+def _(value: QueueStatus) -> RenderableType:
+    table = _grid()
+    table.add_row("queue", f"{value.address}, {'closed: no more jobs come' if value.closed else 'open'}")
+    table.add_row("jobs", f"{value.put}: {value.waiting} waiting, {value.running} running, {value.done} done")
+    if value.failed:
+        table.add_row("", Text(f"{value.failed} gave no value", style="bold red"))
+    table.add_row("lease", f"{value.lease:g} s; a job may kill {value.attempts} workers")
+    for worker in value.workers:
+        heard = f"heard {worker.silent:.1f} s ago"
+        table.add_row("worker", f"{worker.name}: {worker.running} running, {worker.done} done, {heard}")
+    if not value.workers:
+        table.add_row("worker", "none; start some: stoker queue work -n 4")
     return table
 
 
@@ -150,7 +167,8 @@ def _render_reports(reports: tuple[Report, ...]) -> RenderableType:
 def _(value: BenchRecord) -> RenderableType:
     names = [f"{measure.name} {measure.unit}" for measure in value.measures]
     compared = f"{value.measures[0].comparison} {value.baseline}"
-    table = _table("contender", "engines", "rounds", *names, compared, "remarks")
+    workers = any(summary.case.unit == "worker" for summary in value.summaries)
+    table = _table("contender", "workers" if workers else "engines", "rounds", *names, compared, "remarks")
     for summary in value.summaries:
         spreads = [_spread(spread) for spread in summary.spreads] or [""] * len(names)
         ratio = _ratio(summary.spreads[0]) if summary.spreads else ""
@@ -158,7 +176,9 @@ def _(value: BenchRecord) -> RenderableType:
         table.add_row(summary.contender, engines, rounds, *spreads, ratio, _remarks(summary))
     for skipped in value.skipped:
         table.add_row(skipped.contender, "", "0", *([""] * len(names)), "", Text(f"skipped: {skipped.reason}"))
-    return Group(table, Text(f"median (least to most) of rounds taken in turn; {_machine(value.machine)}", style="dim"))
+    sizes = dict.fromkeys(summary.case.sizes for summary in value.summaries if summary.case.sizes)
+    foot = ("median (least to most) of rounds taken in turn", *sizes, _machine(value.machine))
+    return Group(table, Text("; ".join(foot), style="dim"))
 
 
 @render_table.register
@@ -312,4 +332,4 @@ _KINDS = {"old": "yellow", "wrong": "bold red", "overridden": "red", "drifted": 
 _LONG = ("log", "result", "remarks", "where", "setting", "today", "what to do", "spec", "why")
 _FEW = 3
 """Traits up to this number are shown in full."""
-_NUMBERS = ("engine", "engines", "rounds", "pid", "items", "seconds", "speed-up", "efficiency")
+_NUMBERS = ("engine", "engines", "workers", "rounds", "pid", "items", "seconds", "speed-up", "efficiency")

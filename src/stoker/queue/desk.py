@@ -50,8 +50,9 @@ def _answer(method: Callable[..., object]) -> Callable[..., tuple[str, object]]:
             return "refused", str(error)
         except sqlite3.Error as error:
             return "failed", f"its journal cannot be written or read: {error}"
-        except (TypeError, ValueError) as error:
-            return "refused", f"a request of another form than this server knows: {error}"
+        # Numbers that are too large, rows that are too short ...: whatever it is, it came from outside.
+        except Exception as error:
+            return "refused", f"a request of another form than this server knows: {type(error).__name__}: {error}"
 
     return answer
 
@@ -97,6 +98,7 @@ class Desk:
         final: bool,
         want: int,
         wait: float,
+        lease: int = 0,
     ) -> object:
         """Take what a worker brings, give it jobs if it wants any; wait for some, up to ``wait`` seconds.
 
@@ -114,6 +116,7 @@ class Desk:
                 given = self._journal.exchange(
                     worker,
                     held=_check(held, int),
+                    lease=_check(lease, int),
                     finished=brought,
                     returned=[_check(number, int) for number in returned],
                     died=blamed,
@@ -122,7 +125,7 @@ class Desk:
                     want=self._share(min(int(want), MOST)),
                 )
                 me.done += len(brought)
-                self._hold(worker, held if held in self._ends else 0, given.lease)
+                self._hold(worker, held if held in self._ends else 0, given.lease if given.jobs else 0)
                 if brought or returned or blamed:
                     self._changed.notify_all()
                 brought, returned, blamed = [], (), None
@@ -228,9 +231,8 @@ class Desk:
             del self._holders[lease]
             self._ends.pop(lease, None)
         for lease in {held, given} - {0}:
-            if lease == given or lease in self._ends:
-                self._holders[lease] = worker
-                self._ends[lease] = self._now + self._lease
+            self._holders[lease] = worker
+            self._ends[lease] = self._now + self._lease
 
 
 def _parse_finished(row: Sequence[Any]) -> Finished:

@@ -96,7 +96,7 @@ class Journal:
             self._prepare()
         except (sqlite3.Error, OSError) as error:
             raise QueueError(f"{path}: cannot be used as a journal: {error}") from error
-        self._counts = self._count()
+        self._recount()
 
     @property
     def counts(self) -> Counts:
@@ -145,6 +145,7 @@ class Journal:
         worker: str,
         *,
         held: int,
+        lease: int = 0,
         finished: Sequence[Finished] = (),
         returned: Sequence[int] = (),
         died: Finished | None = None,
@@ -157,6 +158,7 @@ class Journal:
         Args:
             worker: Who it is.
             held: The lease that it still works at; its others are void. 0 for none.
+            lease: The one that ``returned`` and ``died`` are of. Jobs that others have by now are left alone.
             finished: Results. The first result of a job counts; what comes later is dropped.
             returned: Jobs of its lease that it did not begin.
             died: The job at which its process died, with the cause.
@@ -168,8 +170,8 @@ class Journal:
             for one in finished:
                 self._record(one)
             if died is not None:
-                self._blame(died, attempts=1 if final else attempts)
-            self._free(((number,) for number in returned), "number = ?")
+                self._blame(died, lease=lease, attempts=1 if final else attempts)
+            self._free([(number, lease) for number in returned], "number = ? AND lease = ?")
             self._free([(worker, held)], "lease IN (SELECT id FROM leases WHERE worker = ? AND id != ?)")
             self._database.execute("DELETE FROM leases WHERE worker = ? AND id != ?", (worker, held))
             return self._lease(worker, want) if want else Given(lease=held, jobs=(), calls={})
@@ -188,7 +190,7 @@ class Journal:
             if len(numbers) == 1:
                 host = self._one("SELECT worker FROM leases WHERE id = ?", lease).partition(":")[0]
                 blamed = Finished(number=numbers[0], kind="died", payload=cause.encode(), host=host, pid=0, seconds=0.0)
-                self._blame(blamed, attempts=attempts)
+                self._blame(blamed, lease=lease, attempts=attempts)
             self._database.execute("UPDATE jobs SET lease = 0, alone = 1 WHERE lease = ?", (lease,))
             self._database.execute("DELETE FROM leases WHERE id = ?", (lease,))
             return tuple(numbers)
@@ -243,32 +245,41 @@ class Journal:
         self._database.execute("BEGIN IMMEDIATE")
         try:
             yield
-            counts = self._count()
+            self._counts = self._count()
             self._database.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
                 self._database.execute("ROLLBACK")
+                self._recount()
             raise
-        self._counts = counts
+
+    def _recount(self) -> None:
+        self._done = int(self._one("SELECT count(*) FROM results"))
+        self._failed = int(self._one("SELECT count(*) FROM results WHERE kind != 'value'"))
+        self._counts = self._count()
 
     def _count(self) -> Counts:
+        # Only the leased ones, who are few, are counted each time: SQLite goes through all it counts.
         put = self._last_number()
-        waiting = self._one("SELECT count(*) FROM jobs WHERE lease = 0")
-        leased = self._one("SELECT count(*) FROM jobs WHERE lease > 0")
-        failed = self._one("SELECT count(*) FROM results WHERE kind != 'value'")
-        return Counts(put=put, waiting=waiting, leased=leased, done=put - waiting - leased, failed=failed)
+        leased = int(self._one("SELECT count(*) FROM jobs WHERE lease > 0"))
+        waiting = put - self._done - leased
+        return Counts(put=put, waiting=waiting, leased=leased, done=self._done, failed=self._failed)
 
     def _record(self, one: Finished) -> None:
         # Only where the job has none yet: what comes second finds no job.
-        self._database.execute(
+        new = self._database.execute(
             "INSERT INTO results SELECT number, call, ?, ?, CASE ? WHEN 'value' THEN NULL ELSE arguments END, ?, ?, "
             "attempts + 1, ?, ? FROM jobs WHERE number = ?",
             (one.kind, one.payload, one.kind, one.host, one.pid, one.seconds, time.time(), one.number),
-        )
+        ).rowcount
+        self._done += new
+        self._failed += new * (one.kind != "value")
         self._database.execute("DELETE FROM jobs WHERE number = ?", (one.number,))
 
-    def _blame(self, died: Finished, *, attempts: int) -> None:
-        before = self._database.execute("SELECT attempts FROM jobs WHERE number = ?", (died.number,)).fetchone()
+    def _blame(self, died: Finished, *, lease: int, attempts: int) -> None:
+        before = self._database.execute(
+            "SELECT attempts FROM jobs WHERE number = ? AND lease = ?", (died.number, lease)
+        ).fetchone()
         if before is None:
             return
         if before[0] + 1 >= attempts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable
 from multiprocessing import AuthenticationError, managers
@@ -49,6 +50,8 @@ class Line:
         self._tell = tell
         self._channel: Channel | None = None
         self._desk = ""
+        self.stop: threading.Event | None = None
+        """Once set, nothing is tried again."""
 
     def ask(self, method: str, *arguments: object, once: bool = False) -> Any:
         """Call a method of the desk.
@@ -73,7 +76,7 @@ class Line:
                 self.hang_up()
                 left = begin + self._wait - time.monotonic()
                 problem = f"no server answers at {self._where()} ({_reason(error)})"
-                if once or left <= 0:
+                if once or left <= 0 or (self.stop is not None and self.stop.is_set()):
                     raise QueueError(f"{problem}; is it there? stoker queue serve") from error
                 if not told:
                     told = True
@@ -115,6 +118,8 @@ class Line:
             raise QueueError(
                 f"{address}: the server has another key than {self._key}; copy its key file here"
             ) from None
+        except (AssertionError, ValueError):
+            raise QueueError(f"{address}: whoever listens there is no server of a queue") from None
         managers.dispatch(self._channel, None, "accept_connection", ("client",))  # type: ignore[attr-defined]
         return self._channel
 

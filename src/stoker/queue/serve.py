@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from stoker.errors import BusyError, QueueError
 from stoker.queue.desk import Desk
-from stoker.queue.directory import Address, QueueDirectory
+from stoker.queue.directory import Address, QueueDirectory, read_key
 from stoker.queue.journal import Journal
 from stoker.queue.server import QueueServer
 from stoker.system.locks import hold_lock
@@ -17,6 +17,7 @@ from stoker.system.locks import hold_lock
 __all__ = ["LOOPBACK", "explain_exposure", "serve"]
 
 LOOPBACK = "127.0.0.1"
+_HANDLES = 65536
 _ANY = "0.0.0.0"  # noqa: S104 - only where the user asks for it, with a warning
 
 
@@ -51,10 +52,12 @@ def serve(
     if lease < 1 or attempts < 1 or (time_limit is not None and time_limit <= 0):
         raise QueueError("lease and attempts must be 1 or more, time_limit above 0")
     directory = directory or QueueDirectory.default()
-    key = directory.make()
+    directory.make()
     _allow_many_connections()
     try:
         with hold_lock(directory.lock, wait=0.0, purpose="serving this queue"):
+            # Again, because whoever made it at the same moment may have been the last.
+            key = read_key(directory.key)
             _serve_alone(directory, key, ip, port, lease, attempts, time_limit, new, tell, warn)
     except BusyError as error:
         raise QueueError(f"{directory.path}: {error.holder} holds it; one queue has one server") from None
@@ -149,6 +152,6 @@ def _put_aside(directory: QueueDirectory, tell: Callable[[str], None]) -> None:
 
 def _allow_many_connections() -> None:
     low, high = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = high if high != resource.RLIM_INFINITY else max(low, 65536)
+    wanted = _HANDLES if high == resource.RLIM_INFINITY else min(high, _HANDLES)
     if low != resource.RLIM_INFINITY and low < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, 65536) if wanted > low else low, high))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, high))

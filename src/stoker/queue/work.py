@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
 import select
 import socket
+import struct
 import sys
 import tempfile
 import threading
@@ -31,6 +33,7 @@ _BRING = 0.25
 
 _WAIT = 1.0
 _START = 60.0
+_SEND = 5
 _STARTS = 3
 _JOIN = 10.0
 _ROOT = str(Path(__file__).parents[2])
@@ -94,11 +97,11 @@ class _Computer:
 
     def __init__(self) -> None:
         here, there = socket.socketpair()
+        # One that is stopped does not read.
+        here.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", _SEND, 0))
         self.socket = here
         self.file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed in end()
         # It stays at the end when the file is emptied.
-        import fcntl
-
         fcntl.fcntl(self.file, fcntl.F_SETFL, fcntl.fcntl(self.file, fcntl.F_GETFL) | os.O_APPEND)
         code = _CODE.format(root=_ROOT, channel=there.fileno(), file=self.file.fileno(), parent=os.getpid())
         try:
@@ -111,11 +114,12 @@ class _Computer:
             there.close()
         self._read = 0
 
-    def wait(self, seconds: float) -> bytes:
-        """Wait for a word of it, up to so many seconds; empty where none came."""
-        readable, _, _ = select.select([self.socket], [], [], max(0.0, seconds))
+    def wait(self, seconds: float) -> bytes | None:
+        """Wait for a word of it, up to so many seconds. None: there came none; empty: it has hung up."""
+        if not select.select([self.socket], [], [], max(0.0, seconds))[0]:
+            return None
         try:
-            return self.socket.recv(1) if readable else b""
+            return self.socket.recv(1)
         except OSError:
             return b""
 
@@ -153,10 +157,12 @@ class _Keeper:
         self._name = name
         self._host = name.partition(":")[0]
         self._line = line
+        line.stop = stop
         self._stop = stop
         self._tell = tell
         self._computer: _Computer | None = None
         self._lease_time = 30.0
+        self._lease = 0
 
     def keep(self) -> None:
         """Fetch, run and bring home until all is done; whatever goes wrong ends the other workers too."""
@@ -185,7 +191,7 @@ class _Keeper:
             wanted = 0 if self._stop.is_set() else size
             if wanted:
                 self._ready()
-            lease, jobs, calls, over = self._exchange(report, held=0, want=wanted)
+            self._lease, jobs, calls, over = self._exchange(report, held=0, want=wanted)
             if self._stop.is_set() and not jobs:
                 return
             if over:
@@ -193,7 +199,7 @@ class _Keeper:
             report = _Report()
             if jobs:
                 begin = time.monotonic()
-                self._run(lease, jobs, calls, report)
+                self._run(jobs, calls, report)
                 size = size_batch(jobs=len(jobs), seconds=time.monotonic() - begin)
 
     def _exchange(
@@ -201,7 +207,7 @@ class _Keeper:
     ) -> tuple[int, list[tuple[int, int, bytes]], dict[int, tuple[str, float]], bool]:
         parts = (report.finished, report.returned, report.died, report.final)
         lease, jobs, calls, over, self._lease_time = self._line.ask(
-            "work", self._name, held, *parts, want, _WAIT, once=once
+            "work", self._name, held, *parts, want, _WAIT, self._lease, once=once
         )
         self.done += len(report.finished) + (report.died is not None and report.final)
         return lease, jobs, calls, over
@@ -220,7 +226,6 @@ class _Keeper:
 
     def _run(
         self,
-        lease: int,
         jobs: list[tuple[int, int, bytes]],
         calls: dict[int, tuple[str, float]],
         report: _Report,
@@ -235,7 +240,7 @@ class _Keeper:
             limit = calls[jobs[min(finished, len(jobs) - 1)][1]][1]
             pause = min(_POLL, max(0.005, began + limit - time.monotonic())) if limit else _POLL
             word = computer.wait(pause)
-            ended = computer.child.has_ended()
+            ended = word == b"" or computer.child.has_ended()
             outcomes = computer.take()
             now = time.monotonic()
             for kind, payload, seconds in outcomes:
@@ -244,8 +249,8 @@ class _Keeper:
                 began = now
             rest = [job[0] for job in jobs[finished:]]
             if word == DONE or not rest:
-                if word != DONE and not ended:
-                    ended = computer.wait(_START) != DONE
+                if word != DONE and (ended or computer.wait(_START) != DONE):
+                    self.end_child()
                 return
             if ended:
                 self._bury(report, rest, cause="", seconds=now - began)
@@ -266,7 +271,7 @@ class _Keeper:
             if now - heard > self._lease_time / 4 or (report.finished and now - brought > _BRING):
                 heard = brought = now
                 with contextlib.suppress(QueueError):
-                    self._exchange(report, held=lease, want=0, once=True)
+                    self._exchange(report, held=self._lease, want=0, once=True)
                     report.finished = []
 
     def _bury(self, report: _Report, rest: list[int], *, cause: str, seconds: float) -> None:

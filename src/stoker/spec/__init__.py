@@ -3,6 +3,7 @@
 from stoker.spec.controller import ControllerSection, Heartbeat
 from stoker.spec.engines import EngineGroup, Host
 from stoker.spec.model import ClusterSection, ClusterSpec, IPythonSection, KernelSection
+from stoker.spec.queue import QueueSection
 from stoker.spec.read import parse_spec, read_spec
 from stoker.spec.settings import thaw_setting
 from stoker.spec.write import render_spec
@@ -16,6 +17,7 @@ __all__ = [
     "Host",
     "IPythonSection",
     "KernelSection",
+    "QueueSection",
     "parse_spec",
     "read_spec",
     "render_spec",

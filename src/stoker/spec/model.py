@@ -10,6 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from stoker.spec.controller import ControllerSection
 from stoker.spec.engines import EngineGroup
 from stoker.spec.notices import find_notices
+from stoker.spec.queue import QueueSection
 from stoker.spec.settings import Setting, SettingName
 from stoker.spec.value import LOOPBACK, Frozen, Name, Port, Value, check_ip, check_name
 
@@ -109,6 +110,9 @@ class ClusterSpec(Value):
 
     kernel: KernelSection = KernelSection()
     """Where a kernel of the profile listens (``ipython kernel --profile=NAME``)."""
+
+    queue: QueueSection = QueueSection()
+    """Where the job queue of multiprocessing.managers is served (``stoker queue``), and how long its leases are."""
 
     settings: dict[SettingName, Setting] = Field(default={}, examples=[{"DictDB.record_limit": 4096}])
     """Any other trait of ipyparallel, IPython or ipykernel, by its own name."""

@@ -96,7 +96,7 @@ def _describe(detail: ErrorDetails, source: str) -> Fault:
 def _explain(detail: ErrorDetails, loc: Sequence[int | str]) -> str:
     kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
     if kind == "extra_forbidden":
-        return _explain_unknown_key(loc)
+        return _explain_unknown_key(loc, value)
     if loc[:1] == ("engines",) and loc[-1] == "count" and kind != "value_error":
         hint = _suggest(value, ("cores", "physical"))
         return f'must be a number from 1 to 10000, "cores" or "physical", got {_show(value)}{hint}'
@@ -112,6 +112,9 @@ def _explain(detail: ErrorDetails, loc: Sequence[int | str]) -> str:
         return f"must be an array of tables, each with [[engines]] above it, got {_show(value)}"
     if kind == "model_type" and loc[2:3] == ("hosts",):
         return f'must be a host in quotes, or a table such as {{ name = "node1", count = 2 }}, got {_show(value)}'
+    if kind == "model_type" and len(loc) == 1 and not isinstance(value, list):
+        # A key of a section may have the name of another section.
+        return f"must be a table, got {_show(value)}{_point_to(_find_elsewhere(str(loc[0]), value))}"
     expected = _EXPECTED.get(kind)
     if expected is None:
         return f"{detail['msg'][:1].lower()}{detail['msg'][1:]}, got {_show(value)}"
@@ -137,14 +140,23 @@ _EXPECTED = {
 }
 
 
-def _explain_unknown_key(loc: Sequence[int | str]) -> str:
-    known = _known_keys(loc[:-1])
-    elsewhere = _find_elsewhere(str(loc[-1]))
+def _explain_unknown_key(loc: Sequence[int | str], value: object) -> str:
+    name, known = str(loc[-1]), _known_keys(loc[:-1])
+    hint = _point_to(_guess_key(name, value, known)) or f"; known here: {', '.join(known)}"
+    return f"unknown key{hint}"
+
+
+def _guess_key(name: str, value: object, known: Sequence[str]) -> Sequence[str]:
+    # What a name here ends with, such as port of shell_port, is meant here, though another section have a port.
+    if here := [key for key in known if key.rpartition("_")[2].removesuffix("s") == name.removesuffix("s")]:
+        return here
     # A key of another section, whose header is missing or stands too low, unless several have it.
-    guess = elsewhere if len(elsewhere) == 1 else difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.6)
-    if guess:
-        return f"unknown key; did you mean '{guess[0]}'?"
-    return f"unknown key; known here: {', '.join(known)}"
+    elsewhere = _find_elsewhere(name, value)
+    return elsewhere if len(elsewhere) == 1 else difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+
+
+def _point_to(keys: Sequence[str]) -> str:
+    return f"; did you mean '{keys[0]}'?" if len(keys) == 1 else ""
 
 
 def _known_keys(loc: Sequence[int | str]) -> list[str]:
@@ -157,9 +169,11 @@ def _known_keys(loc: Sequence[int | str]) -> list[str]:
     return list(model.model_fields)
 
 
-def _find_elsewhere(name: str) -> list[str]:
+def _find_elsewhere(name: str, value: object) -> list[str]:
     """Find the sections that have a key of this name; where one lies within another, the outer one."""
-    places = [key.place for key in list_keys() if key.name == name]
+    # A text or a number is never a section's: with it, queue is the key of engines.
+    plain = not isinstance(value, Mapping | list)
+    places = [key.place for key in list_keys() if key.name == name and not (plain and key.place == name)]
     depth = min((place.count(".") for place in places), default=0)
     return [place for place in places if place.count(".") == depth]
 
@@ -268,7 +282,11 @@ def _resolve_paths(spec: ClusterSpec, base: Path, source: str) -> ClusterSpec:
                 for at, host in enumerate(group.hosts)
             )
         groups.append(group.model_copy(update=changes))
+    queue = spec.queue
+    if queue.directory is not None:
+        queue = queue.model_copy(update={"directory": resolve(queue.directory, "queue.directory")})
     if faults:
         raise SpecError(faults)
-    changed = {"engines": tuple(groups), "cluster": cluster}
-    return spec if changed == {"engines": spec.engines, "cluster": spec.cluster} else spec.model_copy(update=changed)
+    changed = {"engines": tuple(groups), "cluster": cluster, "queue": queue}
+    same = all(value == getattr(spec, name) for name, value in changed.items())
+    return spec if same else spec.model_copy(update=changed)
