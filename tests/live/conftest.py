@@ -194,11 +194,11 @@ def poll(condition: Callable[[], Any], *, timeout: float = 20.0, message: str = 
 
 
 def run_to_end(*argv: object, timeout: float = COMMAND_TIMEOUT, **options: Any) -> Ran:
-    """Run a program to its end, without a terminal."""
+    """Run a program to its end, without a terminal; ``input`` is what it reads."""
     words = [str(word) for word in argv]
-    ended = subprocess.run(
-        words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False, **options
-    )
+    if "input" not in options:
+        options["stdin"] = subprocess.DEVNULL
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=timeout, check=False, **options)
     return Ran(code=ended.returncode, out=ended.stdout, err=ended.stderr)
 
 
