@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stoker.bench import START, Case, Contender, Sample, Skipped, measure
+from stoker.bench import QUEUE, START, Case, Contender, Sample, Skipped, measure
 from stoker.bench.measure import MARK, parse_figures, render_environment
 from stoker.system.processes import ProcessId, identify, is_running
 
@@ -229,3 +229,10 @@ def test_the_start_benchmark_measures_stock_first_and_its_programs_are_there() -
 
     assert names == ["stock", "stock-encrypted", "stoker", "stoker-applied"]
     assert all(contender.program.is_file() for contender in START)
+
+
+def test_the_queue_benchmark_measures_the_tutorials_first_and_its_programs_are_there() -> None:
+    names = [contender.name for contender in QUEUE]
+
+    assert names == ["tutorial", "pool", "stoker"]
+    assert all(contender.program.is_file() for contender in QUEUE)

@@ -24,6 +24,7 @@ from stoker.bench import (
     render_record,
     write_record,
 )
+from stoker.bench.record import render_case
 from stoker.faces.tables import render_text
 
 TWO = Case(engines=2)
@@ -162,9 +163,33 @@ def test_a_sample_has_either_figures_or_a_problem(figures: dict[str, float], pro
         Sample(contender="stock", case=TWO, round=1, figures=figures, problem=problem)
 
 
-def test_a_cluster_of_no_engines_is_no_case() -> None:
-    with pytest.raises(ValueError, match="got 0"):
-        Case(engines=0)
+@pytest.mark.parametrize("name", ["engines", "jobs", "primes"])
+def test_none_of_something_is_no_case(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}: .* got 0"):
+        Case(**{"engines": 2, name: 0})
+
+
+@pytest.mark.parametrize(
+    ("case", "said", "data"),
+    [
+        (Case(engines=1), "1 engine", {"engines": 1}),
+        (
+            Case(engines=2, jobs=10, primes=5),
+            "2 workers, 10 trivial jobs, 5 primes",
+            {"engines": 2, "jobs": 10, "primes": 5},
+        ),
+        (Case(engines=1, primes=5), "1 worker, 5 primes", {"engines": 1, "primes": 5}),
+    ],
+    ids=["engines", "workers", "primes-alone"],
+)
+def test_a_case_says_nothing_of_what_it_is_not_about(case: Case, said: str, data: dict[str, int]) -> None:
+    assert (str(case), render_case(case)) == (said, data)
+
+
+def test_the_sizes_of_a_case_survive_json() -> None:
+    record = a_record(a_sample("stock", 1, 6.0, case=Case(engines=2, jobs=10, primes=5)))
+
+    assert parse_record(json.loads(json.dumps(render_record(record)))) == record
 
 
 def test_a_record_survives_a_file(tmp_path: Path) -> None:
@@ -242,3 +267,13 @@ def test_the_table_shows_figures_ratios_failures_and_who_was_skipped() -> None:
         "median (least to most) of rounds taken in turn; 2 cores (Fast), load 0.50 before; Python 3.11.7, "
         "stoker 0.1.0, ipyparallel 9.2.0; 2026-01-02T03:04:05+00:00",
     ]
+
+
+def test_the_table_of_a_queue_names_workers_and_how_much_there_was_to_do() -> None:
+    case = Case(engines=2, jobs=10, primes=5)
+    record = a_record(a_sample("stock", 1, 6.0, case=case), a_sample("stoker", 1, 2.0, case=case))
+
+    lines = [" ".join(line.split()) for line in render_text(record, width=200).splitlines()]
+
+    assert lines[0] == "contender workers rounds start s stop s times as fast as stock remarks"
+    assert lines[-1].startswith("median (least to most) of rounds taken in turn; 10 trivial jobs, 5 primes; 2 cores")

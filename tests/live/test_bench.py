@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stoker.bench import read_record
+from stoker.bench import Case, parse_record, read_record
 
 pytestmark = pytest.mark.live
 
@@ -76,3 +76,25 @@ def test_apply_measures_an_unchanged_profile_beside_the_interpreter() -> None:
     assert ended.returncode == 0
     assert [sample["contender"] for sample in record["samples"]] == ["interpreter", "stoker"]
     assert all(sample["problem"] is None and sample["figures"]["wall"] > 0 for sample in record["samples"])
+
+
+def test_queue_measures_the_tutorials_a_pool_and_stoker_in_turn() -> None:
+    done = run_bench("queue", "--jobs", "200", "--primes", "50", "--rounds", "1", "--json")
+
+    assert done.returncode == 0, done.stderr
+    record = parse_record(json.loads(done.stdout))
+    case = Case(engines=2, jobs=200, primes=50)
+    assert record.skipped == ()
+    assert [(sample.contender, sample.case, sample.problem, sample.left) for sample in record.samples] == [
+        ("tutorial", case, None, 0),
+        ("pool", case, None, 0),
+        ("stoker", case, None, 0),
+    ]
+    assert all(sample.figures["trivial"] > 0 and sample.figures["primes"] > 0 for sample in record.samples)
+
+
+def test_queue_with_unknown_contender_is_wrong_usage() -> None:
+    done = run_bench("queue", "--only", "stock")
+
+    assert done.returncode == 2
+    assert "no contender 'stock'; there are: tutorial, pool, stoker" in " ".join(done.stderr.replace("│", " ").split())

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["APPLY", "BASELINE", "START", "Contender"]
+__all__ = ["APPLY", "BASELINE", "QUEUE", "START", "Contender"]
 
 _PROGRAMS = Path(__file__).parent / "programs"
 
@@ -89,3 +89,32 @@ APPLY = (
     ),
 )
 """Who is measured by ``stoker bench apply``; the first is what the other is compared with."""
+
+QUEUE = (
+    Contender(
+        name="tutorial",
+        about="the tutorial's queue: a BaseManager that computes, clients that ask it for each job (300 trivial ones)",
+        program=_PROGRAMS / "queue_tutorial.py",
+        modules=("multiprocessing.managers", "stoker.workloads.primes"),
+    ),
+    Contender(
+        name="tutorial-nodelay",
+        about="the same without its 40 ms for each connection (TCP_NODELAY)",
+        program=_PROGRAMS / "queue_tutorial.py",
+        modules=("multiprocessing.managers", "stoker.workloads.primes"),
+        environment={"STOKER_BENCH_NODELAY": "1"},
+    ),
+    Contender(
+        name="pool",
+        about="multiprocessing.Pool(N).imap, which is within one program",
+        program=_PROGRAMS / "queue_pool.py",
+        modules=("multiprocessing.pool", "stoker.workloads.primes"),
+    ),
+    Contender(
+        name="stoker",
+        about="stoker.queue: a server and N workers, jobs and results in a journal on disk",
+        program=_PROGRAMS / "queue_stoker.py",
+        modules=("stoker.queue.client", "stoker.queue.primes", "stoker.queue.serve", "stoker.queue.work"),
+    ),
+)
+"""Who is measured by ``stoker bench queue``; the first is what the others are compared with."""

@@ -13,12 +13,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from stoker.bench.contenders import Contender
 from stoker.bench.machine import read_machine
-from stoker.bench.record import BenchRecord, Case, Measure, Sample, Skipped
+from stoker.bench.record import BenchRecord, Case, Measure, Sample, Skipped, render_case
 from stoker.errors import StopError
 from stoker.system.files import read_last_lines
 from stoker.system.processes import ProcessId, exit_status, find_marked, spawn, stop
@@ -185,7 +185,7 @@ def _take_sample(contender: Contender, case: Case, number: int, timeout: float) 
         programs = [path for path in (contender.prepare, contender.program) if path is not None]
         left = 0
         for program in programs:
-            argv = [str(program), json.dumps(asdict(case))]
+            argv = [str(program), json.dumps(render_case(case))]
             ended = _run_python(argv, home=Path(home), more=contender.environment, timeout=timeout)
             problem = ended.describe_problem(timeout)
             left += ended.left

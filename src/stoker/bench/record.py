@@ -22,6 +22,7 @@ __all__ = [
     "Summary",
     "parse_record",
     "read_record",
+    "render_case",
     "render_record",
     "write_record",
 ]
@@ -36,12 +37,33 @@ class Case:
     engines: int
     """How many engines, or workers."""
 
+    jobs: int | None = None
+    """How many trivial jobs; None where the benchmark is not about a queue."""
+
+    primes: int | None = None
+    """How many primes, one a job; None as above."""
+
     def __post_init__(self) -> None:
         if self.engines < 1:
             raise ValueError(f"engines: a cluster has 1 or more, got {self.engines}")
+        for name, number in (("jobs", self.jobs), ("primes", self.primes)):
+            if number is not None and number < 1:
+                raise ValueError(f"{name}: there is 1 or more, got {number}")
 
     def __str__(self) -> str:
-        return f"{self.engines} engine{'' if self.engines == 1 else 's'}"
+        number = f"{self.engines} {self.unit}{'' if self.engines == 1 else 's'}"
+        return f"{number}, {self.sizes}" if self.sizes else number
+
+    @property
+    def unit(self) -> str:
+        """What one of ``engines`` is called here."""
+        return "engine" if self.jobs is None and self.primes is None else "worker"
+
+    @property
+    def sizes(self) -> str:
+        """How much there is to do; empty where the benchmark has no choice of it."""
+        numbers = {"trivial jobs": self.jobs, "primes": self.primes}
+        return ", ".join(f"{number} {name}" for name, number in numbers.items() if number is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,12 +193,18 @@ class BenchRecord:
         )
 
 
+def render_case(case: Case) -> dict[str, int]:
+    """Render a case as what JSON knows, without what is None."""
+    return {name: number for name, number in asdict(case).items() if number is not None}
+
+
 def render_record(record: BenchRecord) -> dict[str, Any]:
     """Render a record as what JSON knows, with the summaries that follow from its samples."""
     return {
         "format": _FORMAT,
         **asdict(record),
-        "summaries": [asdict(summary) for summary in record.summaries],
+        "samples": [asdict(sample) | {"case": render_case(sample.case)} for sample in record.samples],
+        "summaries": [asdict(summary) | {"case": render_case(summary.case)} for summary in record.summaries],
     }
 
 

@@ -106,14 +106,16 @@ def queue(
     jobs: Jobs = 10_000,
     primes: Primes = 1000,
     rounds: Rounds = 3,
-    timeout: Timeout = 300.0,
+    timeout: Timeout = 1800.0,
     only: Only = None,
     output: Output = None,
     json: Json = False,
 ) -> int:
     """Measure job queues from the first put to the last result: many trivial jobs, and the primes.
 
-    Contenders: tutorial (a multiprocessing manager, which computes), pool (multiprocessing.Pool), stoker.
+    Contenders: tutorial (a multiprocessing manager, which computes; 300 trivial jobs at the most, because it does
+    about ten a second), tutorial-nodelay (the same without its wait at each connection), pool
+    (multiprocessing.Pool.imap), stoker.
     """
     screen = screen_of(context)
     contenders = _choose(QUEUE, only or [])
