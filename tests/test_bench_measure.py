@@ -234,5 +234,5 @@ def test_the_start_benchmark_measures_stock_first_and_its_programs_are_there() -
 def test_the_queue_benchmark_measures_the_tutorials_first_and_its_programs_are_there() -> None:
     names = [contender.name for contender in QUEUE]
 
-    assert names == ["tutorial", "pool", "stoker"]
+    assert names == ["tutorial", "tutorial-nodelay", "pool", "stoker"]
     assert all(contender.program.is_file() for contender in QUEUE)

@@ -79,14 +79,15 @@ def test_apply_measures_an_unchanged_profile_beside_the_interpreter() -> None:
 
 
 def test_queue_measures_the_tutorials_a_pool_and_stoker_in_turn() -> None:
-    done = run_bench("queue", "--jobs", "200", "--primes", "50", "--rounds", "1", "--json")
+    done = run_bench("queue", "--jobs", "50", "--primes", "20", "--rounds", "1", "--json")
 
     assert done.returncode == 0, done.stderr
     record = parse_record(json.loads(done.stdout))
-    case = Case(engines=2, jobs=200, primes=50)
+    case = Case(engines=2, jobs=50, primes=20)
     assert record.skipped == ()
     assert [(sample.contender, sample.case, sample.problem, sample.left) for sample in record.samples] == [
         ("tutorial", case, None, 0),
+        ("tutorial-nodelay", case, None, 0),
         ("pool", case, None, 0),
         ("stoker", case, None, 0),
     ]
@@ -97,4 +98,5 @@ def test_queue_with_unknown_contender_is_wrong_usage() -> None:
     done = run_bench("queue", "--only", "stock")
 
     assert done.returncode == 2
-    assert "no contender 'stock'; there are: tutorial, pool, stoker" in " ".join(done.stderr.replace("│", " ").split())
+    said = " ".join(done.stderr.replace("│", " ").split())
+    assert "no contender 'stock'; there are: tutorial, tutorial-nodelay, pool, stoker" in said

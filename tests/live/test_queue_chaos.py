@@ -36,6 +36,7 @@ class Shop:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.stopped: list[int] = []
         self.queue = directory / "queue"
         self.server = self.start("serve", "--lease", "1", "--attempts", "50")
         self.workers = [self.start_worker() for _ in range(WORKERS)]
@@ -62,8 +63,11 @@ class Shop:
             return
         signum = draw.choice((signal.SIGKILL, signal.SIGSTOP))
         victims = [worker.pid, *_children(worker.pid)]
+        victim = draw.choice(victims)
+        if signum == signal.SIGSTOP:
+            self.stopped.append(victim)
         with contextlib.suppress(ProcessLookupError):
-            os.kill(draw.choice(victims), signum)
+            os.kill(victim, signum)
 
     def end(self) -> None:
         for process in (*self.workers, self.server):
@@ -71,6 +75,10 @@ class Shop:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             process.wait(timeout=10)
+        # One that was stopped in its first moment, before it asked to die with its parent, asks now.
+        for pid in self.stopped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 @pytest.fixture
