@@ -297,7 +297,7 @@ def test_poison_is_named_with_its_cause_and_the_others_finish(served: Served, tm
     assert [result.call for result in bad] == [f"poison:{name}()" for name in names]
     assert isinstance(bad[0].error, JobError)
     assert isinstance(bad[3].error, KeyError)
-    assert 'poison.py", line 7, in fail' in bad[3].error.__notes__[0]
+    assert 'poison.py", line 8, in fail' in bad[3].error.__notes__[0]
     assert "has no attribute 'missing'" in (bad[5].problem or "")
     assert worker.returncode == 0
 
