@@ -11,7 +11,15 @@ from typing import Any
 
 import pytest
 
-from stoker.system.files import make_directory, read_last_lines, read_or_none, remove_file, write_file
+from stoker.system.files import (
+    append_log,
+    make_directory,
+    read_last_lines,
+    read_or_none,
+    remove_file,
+    trim_log,
+    write_file,
+)
 
 
 @pytest.fixture
@@ -236,3 +244,65 @@ def test_no_more_than_the_end_of_a_log_is_read(place: Path) -> None:
 def test_a_log_that_cannot_be_read_has_no_lines(place: Path) -> None:
     assert read_last_lines(place / "missing.log", 3) == ()
     assert read_last_lines(place, 3) == ()
+
+
+def test_what_is_appended_to_a_log_comes_after_what_is_there_and_a_new_log_is_its_owners_alone(place: Path) -> None:
+    append_log(place / "a.log", "one\n")
+    append_log(place / "a.log", "two\n")
+
+    assert _content(place) == {"a.log": b"one\ntwo\n"}
+    assert _mode(place / "a.log") == "0o600"
+
+
+def test_what_cannot_be_appended_to_a_log_is_lost(place: Path) -> None:
+    append_log(place / "missing" / "a.log", "one\n")
+
+    assert _content(place) == {}
+
+
+OLD = b"".join(b"line %03d\n" % number for number in range(100))
+
+
+@pytest.mark.parametrize(
+    ("limit", "kept"),
+    [
+        pytest.param(900, None, id="just short enough"),
+        pytest.param(899, OLD[-441:], id="one byte too long"),
+        pytest.param(100, OLD[-45:], id="much too long"),
+        pytest.param(0, b"", id="no line at all"),
+    ],
+)
+def test_the_older_half_of_a_long_log_is_cut_at_a_line(place: Path, limit: int, kept: bytes | None) -> None:
+    log = place / "a.log"
+    log.write_bytes(OLD)
+
+    cut = trim_log(log, limit)
+
+    assert cut == (kept is not None)
+    assert log.read_bytes() == (OLD if kept is None else b"[older lines were cut]\n" + kept)
+
+
+def test_the_writer_of_a_log_that_was_cut_goes_on_at_its_end(place: Path) -> None:
+    log = place / "a.log"
+    log.write_bytes(OLD)
+    log.chmod(0o600)
+    with log.open("ab", buffering=0) as writer:
+        trim_log(log, 100)
+        writer.write(b"next\n")
+
+    assert log.read_bytes() == b"[older lines were cut]\n" + OLD[-45:] + b"next\n"
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_log_that_is_not_there_is_short_enough(place: Path) -> None:
+    assert trim_log(place / "a.log", 10) is False
+    assert trim_log(place, 10) is False
+    assert not (place / "a.log").exists()
+
+
+def test_a_log_of_one_long_line_is_cut_whole(place: Path) -> None:
+    log = place / "a.log"
+    log.write_bytes(b"x" * 1000)
+
+    assert trim_log(log, 100)
+    assert log.read_bytes() == b"[older lines were cut]\n"

@@ -21,6 +21,7 @@ from stoker.system.processes import (
     find_marked,
     identify,
     is_running,
+    list_children,
     read_age,
     spawn,
     stop,
@@ -263,6 +264,38 @@ def test_children_that_run_are_counted_and_those_that_ended_are_not(start: Start
     wait_for(lambda: count_children(process) == 2)
 
     assert count_children(NOBODY) == 0
+
+
+@linux
+@pytest.mark.live
+def test_children_that_run_are_listed_and_no_grandchildren(start: Start, tmp_path: Path) -> None:
+    process = start(
+        "sleep 60 & echo $! > a; setsid sleep 60 & echo $! > b; sh -c 'sleep 60; :' & true & echo ready; wait"
+    )
+    first, second = read_pid(tmp_path / "a"), read_pid(tmp_path / "b")
+
+    wait_for(lambda: len(list_children(process.pid)) == 3)
+
+    assert {first.pid, second.pid} < set(list_children(process.pid))
+    os.kill(first.pid, signal.SIGKILL)
+    wait_for(lambda: first.pid not in list_children(process.pid))
+    assert list_children(NOBODY.pid) == ()
+
+
+@linux
+@pytest.mark.live
+def test_a_child_that_ended_and_one_that_is_stopped_are_told_apart() -> None:
+    children = [subprocess.Popen(["sleep", "60"]) for _ in range(2)]
+    children[0].kill()
+    os.waitid(os.P_PID, children[0].pid, os.WEXITED | os.WNOWAIT)
+    children[1].send_signal(signal.SIGSTOP)
+
+    found = list_children(os.getpid())
+
+    assert [child.pid in found for child in children] == [False, True]
+    for child in children:
+        child.kill()
+        child.wait()
 
 
 @linux

@@ -13,8 +13,18 @@ Each says where, what, and the next step, and carries its parts as attributes::
     ├── StartError          a start failed: at which stage, with the last lines of the log concerned
     ├── StopError           processes that could not be ended
     ├── ConnectError        a running cluster does not answer
+    ├── BundleError         a file that engines join a cluster with is none, or cannot be read or written
+    ├── HostError           a host did not come up: at which stage, the likely cause, what to do
+    ├── HostGoneError       the agent that was to be found again on a host has ended
+    ├── SupervisorError     a cluster's supervisor does not answer, or refuses what was asked of it
     ├── QueueError          a job queue cannot be served or reached, or refuses what was asked
     ├── JobError            a job of a queue gave no value
+    ├── ItemError           an item of a map failed with an exception that cannot be built again here
+    ├── ItemTimeoutError    an item of a map took longer than it may (a TimeoutError, too)
+    ├── EngineDiedError     an item of a map was given up: engines died of it, or while they ran it
+    ├── NoEnginesError      a map waited too long for an engine
+    ├── JournalError        a journal of a map is of another call, is in use, or cannot be read or written
+    ├── DeadlockError       what would be waited for can only come after whoever waits (a RuntimeError, too)
     └── UnfinishedError     a workload did not finish within its time
 """
 
@@ -25,11 +35,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = [
+    "BundleError",
     "BusyError",
     "ConflictError",
     "ConnectError",
+    "DeadlockError",
+    "EngineDiedError",
     "Fault",
+    "HostError",
+    "HostFault",
+    "HostGoneError",
+    "ItemError",
+    "ItemTimeoutError",
     "JobError",
+    "JournalError",
+    "NoEnginesError",
     "NotRunningError",
     "ProfileError",
     "QueueError",
@@ -38,6 +58,7 @@ __all__ = [
     "StartError",
     "StokerError",
     "StopError",
+    "SupervisorError",
     "UnfinishedError",
     "UnknownTargetError",
 ]
@@ -153,6 +174,54 @@ class ConnectError(StokerError):
     """A cluster that should be there does not answer."""
 
 
+class BundleError(StokerError):
+    """A file that engines join a cluster with is none, or cannot be read or written."""
+
+    def __init__(self, source: str, problem: str) -> None:
+        self.source = source
+        self.problem = problem
+        super().__init__(f"{source}: {problem}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFault:
+    """Why a host did not come up, as a user can act on it."""
+
+    host: str
+    """As the spec names it."""
+
+    stage: str
+    """The one that it did not get through."""
+
+    cause: str
+    """What is likely wrong."""
+
+    step: str
+    """What to do next."""
+
+    lines: tuple[str, ...]
+    """What was heard from there."""
+
+    def __str__(self) -> str:
+        return f"{self.host}: {self.stage}: {self.cause}; {self.step}"
+
+
+class HostError(StokerError):
+    """A host did not come up."""
+
+    def __init__(self, explanation: HostFault) -> None:
+        self.explanation = explanation
+        super().__init__("\n".join([str(explanation), *(f"    {line}" for line in explanation.lines)]))
+
+
+class HostGoneError(StokerError):
+    """The agent that was to be found again on a host has ended."""
+
+
+class SupervisorError(StokerError):
+    """A cluster's supervisor does not answer, or refuses what was asked of it."""
+
+
 class QueueError(StokerError):
     """A job queue cannot be served or reached, or refuses what was asked of it."""
 
@@ -181,3 +250,46 @@ class UnfinishedError(StokerError):
             f"{workload} via {via}: {done} of {items} items {where} when the {timeout:g} s were over; "
             "allow more time, or do less"
         )
+
+
+class ItemError(StokerError):
+    """An item of a map failed with an exception that cannot be built again here: its class is missing, for instance."""
+
+    def __init__(self, ename: str, text: str) -> None:
+        self.ename = ename
+        """The name of its class."""
+        self.text = text
+        super().__init__(text)
+
+    def __reduce__(self) -> tuple[type[ItemError], tuple[str, str], dict[str, object]]:
+        return type(self), (self.ename, self.text), self.__dict__
+
+
+class ItemTimeoutError(StokerError, TimeoutError):
+    """An item of a map took longer than it may."""
+
+
+class EngineDiedError(StokerError):
+    """An item of a map was given up, because each engine that ran it died."""
+
+    def __init__(self, problem: str, *, cause: str = "") -> None:
+        self.cause = cause
+        """What the last of them died of; empty where nobody knows."""
+        super().__init__(problem)
+
+
+class NoEnginesError(StokerError):
+    """A map waited too long for an engine; what had come home is lost unless an iterator or a journal has it."""
+
+
+class JournalError(StokerError):
+    """A journal of a map is of another call, is in use, or cannot be read or written. What is in it is safe."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(f"{path}: {problem}")
+
+
+class DeadlockError(StokerError, RuntimeError):
+    """What would be waited for can only come after whoever waits for it."""

@@ -9,9 +9,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-__all__ = ["Child", "describe_status", "die_with_parent"]
+__all__ = ["Child", "adopt_orphans", "describe_status", "die_with_parent", "find_ended_child"]
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 class Child:
@@ -78,6 +79,26 @@ def die_with_parent(parent: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of what descendants leave behind, so that it can be ended and reaped; only Linux can."""
+    if sys.platform == "linux":
+        import ctypes
+
+        # prctl(2).
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def find_ended_child() -> int | None:
+    """Find a child that has ended and was not reaped; it stays so. None where there is none, or nobody can tell."""
+    if not hasattr(os, "waitid"):
+        return None
+    try:
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return None if ended is None else ended.si_pid
 
 
 def _peek(pid: int, what: int) -> bool:

@@ -12,12 +12,15 @@ from typing import Self
 
 __all__ = [
     "StagedFile",
+    "append_log",
     "find_staged",
     "make_directory",
+    "open_private",
     "read_last_lines",
     "read_or_none",
     "remove_file",
     "stage_file",
+    "trim_log",
     "write_file",
 ]
 
@@ -144,6 +147,41 @@ def read_last_lines(path: Path, count: int, *, limit: int = 65536) -> tuple[str,
     except OSError:
         return ()
     return tuple(text.splitlines()[-count:]) if count else ()
+
+
+def open_private(path: str, flags: int) -> int:
+    """Open a file, a new one as its owner's alone; an ``opener`` of ``open``."""
+    return os.open(path, flags, 0o600)
+
+
+def append_log(path: Path, text: str) -> None:
+    """Write to the end of a log, a new one as its owner's alone; what cannot be written is lost."""
+    with contextlib.suppress(OSError), open(path, "a", opener=open_private) as log:
+        log.write(text)
+
+
+def trim_log(path: Path, limit: int) -> bool:
+    """Cut the older part of a log that has grown beyond a limit; say whether it had.
+
+    Its writers go on, if they append (``O_APPEND``); what they write in this very moment may be lost.
+
+    Args:
+        path: The log; one that is not there is short enough.
+        limit: Bytes it may have; half of them are kept.
+    """
+    try:
+        with path.open("rb+") as file:
+            if os.fstat(file.fileno()).st_size <= limit:
+                return False
+            file.seek(-(limit // 2), os.SEEK_END)
+            file.readline()
+            kept = file.read()
+            file.truncate(0)
+        with path.open("ab") as file:
+            file.write(b"[older lines were cut]\n" + kept)
+    except OSError:
+        return False
+    return True
 
 
 def _take_over(path: Path, handle: int, mode: int) -> None:

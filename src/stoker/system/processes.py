@@ -27,6 +27,8 @@ __all__ = [
     "find_marked",
     "identify",
     "is_running",
+    "kill_marked",
+    "list_children",
     "read_age",
     "spawn",
     "stop",
@@ -35,7 +37,7 @@ __all__ = [
 _POLL = 0.02
 _KILL_WAIT = 10.0
 _PROC = Path("/proc")
-_LOOKS = 5
+_LOOKS = 20
 _LOOK_AGAIN = 0.002
 _KERNEL_THREAD = 0x00200000
 
@@ -126,10 +128,18 @@ def exit_status(process: ProcessId, *, wait: float = 0.0) -> int | None:
 
 def count_children(process: ProcessId) -> int | None:
     """Count the children of a process that run; None where the system does not tell."""
+    return len(list_children(process.pid)) if _is_linux() else None
+
+
+def list_children(pid: int) -> tuple[int, ...]:
+    """List the children of a process that run, by number; none where the system does not tell."""
     if not _is_linux():
-        return None
-    stats = (_read_stat(int(entry.name)) for entry in _PROC.iterdir() if entry.name.isdecimal())
-    return sum(stat is not None and stat.parent == process.pid and stat.state not in "ZX" for stat in stats)
+        return ()
+    numbers = [int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal()]
+    stats = {number: _read_stat(number) for number in numbers}
+    return tuple(
+        number for number, stat in stats.items() if stat is not None and stat.parent == pid and stat.state not in "ZX"
+    )
 
 
 def read_age(process: ProcessId) -> float | None:
@@ -157,6 +167,12 @@ def find_marked(variable: str, value: str, *, groups: Iterable[ProcessId] = ()) 
         for entry in _PROC.iterdir()
         if entry.name.isdecimal() and (process := _identify_marked(int(entry.name), mark)) is not None
     )
+
+
+def kill_marked(variable: str, value: str) -> None:
+    """Kill every running process whose environment carried a mark when it started; see ``find_marked``."""
+    for process in find_marked(variable, value):
+        _signal(process, signal.SIGKILL)
 
 
 def stop(find: Callable[[], Sequence[ProcessId]], *, grace: float) -> int:
