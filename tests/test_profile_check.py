@@ -164,7 +164,7 @@ REMEDY = "remove the line; say it in the spec"
             "ipcontroller_config.py",
             "c.IPController.HeartMonitor.period = 3000",
             "c.IPController.HeartMonitor.period: beats c.HeartMonitor.period of stoker's block in the hub, but not in "
-            f"the heart monitor's own process: 3000, not 200; {REMEDY}",
+            f"the heart monitor's own process: 3000, not 100; {REMEDY}",
             id="a nested section",
         ),
         pytest.param(
@@ -251,7 +251,7 @@ def test_a_json_file_beside_a_config_file_beats_the_block(lab: tuple[ProfileDire
 
     assert _check(lab) == [
         "overridden: ipengine_config.json:3: IPEngine.max_heartbeat_misses: the .json file beats "
-        f"c.IPEngine.max_heartbeat_misses of stoker's block: 3, not 86; {REMEDY}",
+        f"c.IPEngine.max_heartbeat_misses of stoker's block: 3, not 250; {REMEDY}",
         "wrong: ipengine_config.json:6: IPController.ip: ignored in silence: ipengine does not know IPController; move "
         "the line to ipcontroller_config.py",
     ]

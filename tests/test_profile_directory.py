@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from IPython.paths import get_ipython_dir
 
+from stoker import profile
 from stoker.profile.directory import ProfileDirectory, find_ipython_dir
 from stoker.spec import parse_spec
 
@@ -84,6 +85,29 @@ def test_a_profile_lies_where_the_spec_says(tmp_path: Path) -> None:
     directory = ProfileDirectory.of(parse_spec({"cluster": {"profile": "lab", "ipython_dir": str(tmp_path)}}))
 
     assert directory == ProfileDirectory(tmp_path / "profile_lab")
+
+
+def test_the_places_of_a_profile_are_known_without_pydantic_and_the_spec_room() -> None:
+    code = "import sys, stoker.profile.directory; print(*sorted(name for name in sys.modules if 'stoker' in name))"
+    heavy = (
+        "import sys, stoker.profile.directory; print([name for name in ('pydantic', 'tomlkit') if name in sys.modules])"
+    )
+
+    done = [
+        subprocess.run([sys.executable, "-c", each], capture_output=True, text=True, timeout=30, check=True).stdout
+        for each in (code, heavy)
+    ]
+
+    assert done == ["stoker stoker.profile stoker.profile.directory\n", "[]\n"]
+
+
+def test_every_public_name_of_the_room_is_found_when_it_is_asked_for() -> None:
+    found = {name: getattr(profile, name) for name in profile.__all__}
+
+    assert {name: value.__name__ for name, value in found.items()} == {name: name for name in profile.__all__}
+    assert set(profile.__all__) <= set(dir(profile))
+    with pytest.raises(AttributeError, match=r"^module 'stoker.profile' has no attribute 'read_plam'$"):
+        profile.read_plam  # noqa: B018
 
 
 def test_a_profile_knows_its_places() -> None:

@@ -20,7 +20,7 @@ HWM = KeyInfo(
 
 @pytest.fixture
 def lab() -> ProfileDirectory:
-    spec = parse_spec({"cluster": {"profile": "lab"}, "controller": {"hwm": 3}})
+    spec = parse_spec({"cluster": {"profile": "lab"}, "controller": {"hwm": 3}, "engines": [{"count": 2}]})
     apply_plan(read_plan(spec))
     return ProfileDirectory.of(spec)
 
@@ -71,9 +71,8 @@ def test_a_trait_is_told_with_all_that_is_known_of_it(lab: ProfileDirectory) -> 
 def test_a_name_that_many_classes_have_lists_them_all() -> None:
     found = read_explanation("ssh_args")
 
-    assert {use.trait.setting for use in found.traits} == {
-        f"SSH{kind}Launcher.ssh_args" for kind in ("", "Controller", "EngineSet", "ProxyEngineSet")
-    }
+    stock = {f"SSH{kind}Launcher.ssh_args" for kind in ("", "Controller", "EngineSet", "ProxyEngineSet")}
+    assert {use.trait.setting for use in found.traits} == stock | {"StokerSSHEngineSetLauncher.ssh_args"}
 
 
 def test_a_key_with_brackets_is_found_and_lists_what_it_sets() -> None:
@@ -83,8 +82,7 @@ def test_a_key_with_brackets_is_found_and_lists_what_it_sets() -> None:
     assert [use.trait.setting for use in found.traits] == ["SSHEngineSetLauncher.engines"]
 
 
-@pytest.mark.parametrize("name", ["lease", "queue.lease"])
-def test_a_key_with_no_trait_behind_it_explains_itself(name: str, lab: ProfileDirectory) -> None:
+def test_a_key_with_no_trait_behind_it_explains_itself(lab: ProfileDirectory) -> None:
     lease = KeyInfo(
         key="queue.lease",
         default="30.0",
@@ -93,9 +91,71 @@ def test_a_key_with_no_trait_behind_it_explains_itself(name: str, lab: ProfileDi
         traits=(),
     )
 
-    found = read_explanation(name, lab)
+    found = read_explanation("queue.lease", lab)
 
-    assert found == Explanation(name=name, profile=lab.path, keys=(lease,), traits=())
+    assert found == Explanation(name="queue.lease", profile=lab.path, keys=(lease,), traits=())
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        KeyInfo(
+            key="cluster.lease",
+            default="120.0",
+            help="Seconds of their own running time for which agents and the controller go on without their "
+            "supervisor. Then they stop what they own and leave.",
+            choices=(),
+            traits=(),
+        ),
+        KeyInfo(
+            key="cluster.frozen_after",
+            default="5.0",
+            help="Seconds for which an engine, or a process of the controller, may be stopped (state T) before it is "
+            "killed and replaced.",
+            choices=(),
+            traits=(),
+        ),
+        KeyInfo(
+            key="cluster.log_limit",
+            default="10.0",
+            help="Megabytes that a log file may hold. Of a longer one the older half goes.",
+            choices=(),
+            traits=(),
+        ),
+        KeyInfo(
+            key="controller.heartbeat.period",
+            default=None,
+            help="Seconds between two beats. An engine counts as ready after up to two of them: this is most of "
+            "ipyparallel's start-up time, whose default is 3 s. Default: 0.1 up to 4 engines, 0.2 up to 20, beyond "
+            "that 0.01 for each, at most 3; never more than a third of `limit`.",
+            choices=(),
+            traits=("HeartMonitor.period",),
+        ),
+        KeyInfo(
+            key="controller.heartbeat.limit",
+            default=None,
+            help="Seconds without an answer after which an engine is given up, and after which an engine that hears "
+            "nothing from its controller leaves. Default: 30 more than `cluster.lease`.",
+            choices=(),
+            traits=("HeartMonitor.max_heartmonitor_misses", "IPEngine.max_heartbeat_misses"),
+        ),
+        KeyInfo(
+            key="engines[].fork",
+            default="true",
+            help="Whether those of a host are forked from one interpreter. `false`: each is an interpreter of its "
+            "own, slower and with more memory, for code that does not stand forking.",
+            choices=(),
+            traits=(),
+        ),
+    ],
+    ids=lambda expected: expected.key,
+)
+def test_the_keys_of_healing_and_heartbeat_are_explained(expected: KeyInfo) -> None:
+    found = read_explanation(expected.key)
+
+    assert found.keys == (expected,)
+    assert [use.trait.setting for use in found.traits] == list(expected.traits)
+    assert {use.key for use in found.traits} <= {expected.key}
 
 
 @pytest.mark.parametrize(
@@ -103,6 +163,7 @@ def test_a_key_with_no_trait_behind_it_explains_itself(name: str, lab: ProfileDi
     [
         pytest.param("time_limit", ["engines[].time_limit", "queue.time_limit"], id="of two sections"),
         pytest.param("queue.time_limit", ["queue.time_limit"], id="of one"),
+        pytest.param("lease", ["cluster.lease", "queue.lease"], id="of a cluster and a queue"),
         pytest.param("queue", ["engines[].queue"], id="like a section"),
     ],
 )
@@ -171,7 +232,7 @@ def test_a_nested_section_is_named_beside_the_value_that_holds_elsewhere(lab: Pr
 
     origins = _origins("HeartMonitor.period", lab)
 
-    assert [(value, by) for _, value, _, _, by in origins] == [("200", "block"), ("5", "user")]
+    assert [(value, by) for _, value, _, _, by in origins] == [("100", "block"), ("5", "user")]
 
 
 def test_what_nothing_sets_is_the_default(lab: ProfileDirectory) -> None:

@@ -22,7 +22,7 @@ ONE_THREAD = {
     "VECLIB_MAXIMUM_THREADS": "1",
     "NUMEXPR_NUM_THREADS": "1",
 }
-PATIENCE = ["--IPEngine.max_heartbeat_misses=86", "--IPEngine.timeout=60.0", "--IPEngine.wait_for_url_file=60.0"]
+PATIENCE = ["--IPEngine.max_heartbeat_misses=215", "--IPEngine.timeout=60.0", "--IPEngine.wait_for_url_file=60.0"]
 ENGINE = ["-m", "ipyparallel.engine"]
 
 

@@ -301,7 +301,7 @@ def test_a_change_is_shown_as_a_diff(profile: Path) -> None:
  c.IPEngine.log_level = 10
 +# >>> stoker >>> edit the spec, not these lines: `stoker apply` writes them anew
 +c = get_config()  # noqa
-+c.IPEngine.max_heartbeat_misses = 86
++c.IPEngine.max_heartbeat_misses = 250
 +c.IPEngine.timeout = 60.0
 +c.IPEngine.wait_for_url_file = 60.0
 +# <<< stoker <<<"""

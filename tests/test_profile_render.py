@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,13 @@ from traitlets.config import Config, PyFileConfigLoader
 
 from examples import examples
 from stoker.profile.block import render_block
-from stoker.profile.catalogue import Catalogue
+from stoker.profile.catalogue import Catalogue, read_catalogue
+from stoker.profile.engines import pick_limit
+from stoker.profile.layers import APPLICATIONS
 from stoker.profile.render import (
     ProfileSettings,
     count_engines,
+    render_engine_config,
     render_engine_environment,
     render_settings,
     render_startup,
@@ -53,11 +57,11 @@ def test_the_empty_spec_becomes_these_settings() -> None:
                 "IPController.log_level": 20,
                 "TaskScheduler.scheme_name": "leastload",
                 "TaskScheduler.hwm": 1,
-                "HeartMonitor.period": 200,
-                "HeartMonitor.max_heartmonitor_misses": 300,
+                "HeartMonitor.period": 100,
+                "HeartMonitor.max_heartmonitor_misses": 1500,
             },
             "ipengine_config.py": {
-                "IPEngine.max_heartbeat_misses": 86,
+                "IPEngine.max_heartbeat_misses": 250,
                 "IPEngine.timeout": 60.0,
                 "IPEngine.wait_for_url_file": 60.0,
             },
@@ -174,7 +178,7 @@ def test_fixed_ports_become_three_pools_without_a_common_port(first: int, count:
 @pytest.mark.parametrize(
     ("period", "limit", "expected"),
     [
-        pytest.param(0.2, 60, (200, 300, 86), id="default"),
+        pytest.param(0.2, 60, (200, 300, 86), id="a minute"),
         pytest.param(0.05, 0.15, (50, 3, 1), id="quickest"),
         pytest.param(3, 30, (3000, 10, 9), id="ipyparallel's own period"),
         pytest.param(60, 180, (60000, 3, 3), id="slowest"),
@@ -185,11 +189,60 @@ def test_fixed_ports_become_three_pools_without_a_common_port(first: int, count:
 def test_the_heartbeat_is_counted_in_milliseconds_and_misses(
     period: float, limit: float, expected: tuple[int, int, int]
 ) -> None:
-    files = _render({"controller": {"heartbeat": {"period": period, "limit": limit}}}).files
+    assert _beat({"controller": {"heartbeat": {"period": period, "limit": limit}}}) == expected
 
+
+@pytest.mark.parametrize(
+    ("engines", "heartbeat", "expected"),
+    [
+        pytest.param([{"count": 2}], {}, (100, 1500, 250), id="2 engines"),
+        pytest.param([{"count": 16}], {}, (200, 750, 215), id="16 engines"),
+        pytest.param([{"count": 100}], {}, (1000, 150, 100), id="100 engines"),
+        pytest.param([{"count": 1000}], {}, (3000, 50, 43), id="1000 engines"),
+        pytest.param([{}], {}, (100, 1500, 250), id="one for each of 4 cores"),
+        pytest.param([{}, {"count": "physical"}], {}, (200, 750, 215), id="two groups"),
+        pytest.param(
+            [{"launcher": "ssh", "count": 10, "hosts": ["n[1-4]", {"name": "gpu", "count": 60}]}],
+            {},
+            (1000, 150, 100),
+            id="100 engines on five hosts",
+        ),
+        pytest.param([{"count": 100}], {"period": 0.1}, (100, 1500, 250), id="a period that is given"),
+        pytest.param([{"count": 100}], {"limit": 60}, (1000, 60, 40), id="a limit that is given"),
+        pytest.param([{"count": 100}], {"limit": 1}, (333, 4, 2), id="a limit too short for the period"),
+    ],
+)
+def test_the_heartbeat_is_slower_the_more_engines_there_are(
+    engines: list[dict[str, Any]], heartbeat: dict[str, float], expected: tuple[int, int, int]
+) -> None:
+    assert _beat({"controller": {"heartbeat": heartbeat}, "engines": engines}) == expected
+
+
+@pytest.mark.parametrize(
+    ("lease", "expected"),
+    [
+        pytest.param(120, (200, 750, 215), id="default"),
+        pytest.param(3, (200, 165, 48), id="of a test"),
+        pytest.param(3600, (200, 18150, 5186), id="an hour"),
+    ],
+)
+def test_the_patience_of_hub_and_engines_comes_from_the_lease(lease: float, expected: tuple[int, int, int]) -> None:
+    data = {"cluster": {"lease": lease}, "engines": [{"count": 16}]}
+
+    found = _beat(data)
+
+    period, hub, engine = found
+    assert found == expected
+    assert pick_limit(parse_spec(data)) == lease + 30
+    assert 0 <= hub * period / 1000 - (lease + 30) < period / 1000
+    assert 0 <= engine * (period / 1000 + 0.5) - (lease + 30) < period / 1000 + 0.5
+
+
+def _beat(data: dict[str, Any]) -> tuple[object, object, object]:
+    """The period in milliseconds, and how many beats the hub and an engine may miss."""
+    files = _render(data).files
     controller, engine = files["ipcontroller_config.py"], files["ipengine_config.py"]
-
-    assert expected == (
+    return (
         controller["HeartMonitor.period"],
         controller["HeartMonitor.max_heartmonitor_misses"],
         engine["IPEngine.max_heartbeat_misses"],
@@ -208,7 +261,7 @@ def test_what_differs_between_groups_is_not_in_the_files_that_all_share() -> Non
     ).files
 
     assert files["ipengine_config.py"] == {
-        "IPEngine.max_heartbeat_misses": 86,
+        "IPEngine.max_heartbeat_misses": 99,
         "IPEngine.timeout": 60.0,
         "IPEngine.wait_for_url_file": 60.0,
     }
@@ -235,6 +288,82 @@ def test_settings_go_to_every_file_in_which_their_class_is_read() -> None:
         "ipengine_config.py": {**plain["ipengine_config.py"], **added},
         "ipcluster_config.py": {**plain["ipcluster_config.py"], **added},
     }
+
+
+PATIENCE = {"max_heartbeat_misses": 250, "timeout": 60.0, "wait_for_url_file": 60.0}
+
+
+def test_an_engine_of_the_empty_spec_is_told_how_long_to_wait() -> None:
+    spec = parse_spec({"engines": [{"count": 2}]})
+
+    assert render_engine_config(spec, spec.engines[0], cores=CORES) == {"IPEngine": PATIENCE}
+
+
+def test_an_engine_is_told_what_its_group_says_and_what_the_files_say_to_an_engine() -> None:
+    spec = parse_spec(
+        {
+            "cluster": {"lease": 270},
+            "engines": [{"count": 2, "work_dir": "data", "startup": "x = 1", "env": {"A": "1"}}, {"count": 98}],
+            "ipython": {"extensions": ["line_profiler"], "exec_lines": ["import os", "x = 1"]},
+            "kernel": {"hb_port": 5005},
+            "settings": {
+                "IPEngine.timeout": 5,
+                "Shell.lines": [1, [2, {"a": [3]}]],
+                "Session.packer": "pickle",
+                "IPKernelApp.quiet": True,
+                "TaskScheduler.hwm": 2,
+            },
+        },
+        base=Path("/lab"),
+    )
+    files = {
+        "IPEngine": ("ipengine_config.py",),
+        "Shell": ("ipython_config.py",),
+        "Session": ("ipython_kernel_config.py", "ipcontroller_config.py", "ipengine_config.py"),
+        "IPKernelApp": ("ipython_kernel_config.py",),
+        "TaskScheduler": ("ipcontroller_config.py",),
+    }
+
+    first, second = (
+        render_engine_config(spec, group, cores=CORES, catalogue=Catalogue(classes={}, files=files))
+        for group in spec.engines
+    )
+
+    shell = {"extensions": ["line_profiler"], "exec_lines": ["import os", "x = 1"]}
+    waits = {"max_heartbeat_misses": 200, "timeout": 5, "wait_for_url_file": 60.0}
+    assert first == {
+        "InteractiveShellApp": shell,
+        "IPEngine": {
+            **waits,
+            "work_dir": "/lab/data",
+            "startup_command": render_startup(EngineGroup(startup="x = 1")),
+        },
+        "Shell": {"lines": [1, [2, {"a": [3]}]]},
+        "Session": {"packer": "pickle"},
+    }
+    assert second == {**first, "IPEngine": waits}
+    assert json.loads(json.dumps(first)) == first
+
+
+@pytest.mark.parametrize(
+    "engines", [pytest.param([{}], id="one group"), pytest.param([{"count": 30}] * 2, id="two groups that are alike")]
+)
+def test_what_an_engine_is_told_is_what_it_would_read_in_the_files(engines: list[dict[str, Any]]) -> None:
+    spec = parse_spec(
+        {
+            "engines": [{**group, "work_dir": "/data", "startup": "start.py"} for group in engines],
+            "ipython": {"exec_lines": ["x = 1"]},
+            "settings": {"Session.packer": "pickle", "InteractiveShell.colors": "nocolor", "DictDB.size_limit": 5},
+        },
+        base=Path("/lab"),
+    )
+    catalogue = read_catalogue()
+
+    config = render_engine_config(spec, spec.engines[0], cores=CORES, catalogue=catalogue)
+
+    files = render_settings(spec, cores=CORES, catalogue=catalogue).files
+    read = {name: value for file in APPLICATIONS["ipengine"] for name, value in files[file].items()}
+    assert {f"{name}.{trait}": value for name, traits in config.items() for trait, value in traits.items()} == read
 
 
 @pytest.mark.parametrize(

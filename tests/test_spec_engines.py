@@ -70,12 +70,23 @@ def test_every_form_of_a_time_that_slurm_knows_is_taken(time: str) -> None:
     assert group.time_limit == time
 
 
+def test_engines_are_forked_unless_the_group_says_otherwise() -> None:
+    groups = _parse({}, {"fork": False}, {"launcher": "ssh", "hosts": ["a"], "fork": False}, {"launcher": "mpi"})
+
+    assert [group.fork for group in groups] == [True, False, False, True]
+
+
 def test_every_key_of_a_launcher_is_one_of_the_group() -> None:
     owned = {name: list_launchers(name) for name in EngineGroup.model_fields if list_launchers(name)}
 
     assert owned == {
+        "fork": ("local", "ssh"),
         "hosts": ("ssh",),
         "ssh_options": ("ssh",),
+        "ssh_config": ("ssh",),
+        "tunnel": ("ssh",),
+        "location": ("ssh",),
+        "min_engines": ("ssh",),
         "partition": ("slurm",),
         "account": ("slurm",),
         "qos": ("slurm",),
@@ -121,7 +132,20 @@ _REACH = (
             {"engines": [{"launcher": "ssh", "count": 1, "hosts": ["a"]}], "controller": OPEN}, (), id="nothing"
         ),
         pytest.param({"engines": [{"launcher": "slurm", "count": 1}]}, (_REACH,), id="loopback"),
+        pytest.param(
+            {"engines": [{"launcher": "ssh", "count": 1, "hosts": ["a"], "tunnel": False}]}, (_REACH,), id="no tunnel"
+        ),
+        pytest.param(
+            {"engines": [{"launcher": "ssh", "count": 1, "hosts": ["a"]}]},
+            (
+                "controller.ip: engines[0] reach a controller that listens at 127.0.0.1 only through the ssh "
+                'connections, which `stoker up` does and plain `ipcluster start` does not; without: ip = "*"',
+            ),
+            id="tunnel",
+        ),
         pytest.param({"engines": [{"launcher": "mpi"}]}, (), id="mpi on this machine"),
+        pytest.param({"engines": [{"fork": False}]}, (), id="no forking"),
+        pytest.param({"cluster": {"lease": 1, "frozen_after": 100, "log_limit": 0.1}}, (), id="lease"),
         pytest.param(
             {"engines": [{}, {"launcher": "mpi"}, {"launcher": "slurm", "count": 1}], "controller": OPEN},
             (

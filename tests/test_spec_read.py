@@ -92,7 +92,15 @@ def test_the_empty_spec_is_one_engine_per_core_on_this_machine() -> None:
     spec = parse_spec({})
 
     assert spec == ClusterSpec(
-        cluster=ClusterSection(profile="stoker", cluster_id="", ipython_dir=None, start_timeout=60.0),
+        cluster=ClusterSection(
+            profile="stoker",
+            cluster_id="",
+            ipython_dir=None,
+            start_timeout=60.0,
+            lease=120.0,
+            frozen_after=5.0,
+            log_limit=10.0,
+        ),
         controller=ControllerSection(
             ip="127.0.0.1",
             client_ip=None,
@@ -103,12 +111,19 @@ def test_the_empty_spec_is_one_engine_per_core_on_this_machine() -> None:
             ports=None,
             encryption=True,
             database="NoDB",
-            heartbeat=Heartbeat(period=0.2, limit=60.0),
+            heartbeat=Heartbeat(period=None, limit=None),
             log_level="info",
         ),
         engines=(
             EngineGroup(
-                count="cores", launcher="local", python=None, work_dir=None, env={}, startup=None, threads=None
+                count="cores",
+                launcher="local",
+                python=None,
+                work_dir=None,
+                env={},
+                startup=None,
+                threads=None,
+                fork=True,
             ),
         ),
         ipython=IPythonSection(extensions=(), exec_lines=()),
@@ -251,6 +266,59 @@ def test_a_limit_of_exactly_three_periods_is_enough() -> None:
     heartbeat = parse_spec({"controller": {"heartbeat": {"period": 0.2, "limit": 0.6}}}).controller.heartbeat
 
     assert heartbeat == Heartbeat(period=0.2, limit=0.6)
+
+
+@pytest.mark.parametrize(
+    ("lease", "heartbeat"),
+    [
+        pytest.param(120, {"period": 50}, id="the longest period with the lease that is not given"),
+        pytest.param(150, {"period": 60}, id="the longest period of all with the shortest lease for it"),
+        pytest.param(0.1, {"period": 10}, id="a lease for tests"),
+        pytest.param(0.1, {"period": 60, "limit": 180}, id="a limit that does not come from the lease"),
+        pytest.param(120, {"limit": 0.15}, id="the shortest limit"),
+        pytest.param(1e6, {}, id="a long lease"),
+    ],
+)
+def test_a_heartbeat_that_fits_three_times_into_its_limit_is_taken(lease: float, heartbeat: dict[str, float]) -> None:
+    spec = parse_spec({"cluster": {"lease": lease}, "controller": {"heartbeat": heartbeat}})
+
+    assert (spec.cluster.lease, spec.controller.heartbeat) == (lease, Heartbeat(**heartbeat))
+
+
+def test_a_heartbeat_that_cannot_be_with_the_lease_is_refused_at_birth() -> None:
+    with pytest.raises(pydantic.ValidationError, match="at most a third of the limit"):
+        ClusterSpec(cluster=ClusterSection(lease=1), controller=ControllerSection(heartbeat=Heartbeat(period=11)))
+
+
+@pytest.mark.parametrize(
+    ("engines", "heartbeat", "period"),
+    [
+        pytest.param(1, {}, 0.1, id="1"),
+        pytest.param(4, {}, 0.1, id="4"),
+        pytest.param(5, {}, 0.2, id="5"),
+        pytest.param(20, {}, 0.2, id="20"),
+        pytest.param(21, {}, 0.21, id="21"),
+        pytest.param(29, {}, 0.29, id="29"),
+        pytest.param(100, {}, 1.0, id="100"),
+        pytest.param(300, {}, 3.0, id="300"),
+        pytest.param(10000, {}, 3.0, id="10000"),
+        pytest.param(10000, {"period": 0.05}, 0.05, id="given"),
+        pytest.param(100, {"limit": 3}, 1.0, id="as long as three of them fit"),
+        pytest.param(100, {"limit": 1}, 0.333, id="a third of a short limit"),
+        pytest.param(100, {"limit": 0.15}, 0.05, id="a third of the shortest limit"),
+    ],
+)
+def test_the_period_of_the_heartbeat_grows_with_the_engines(
+    engines: int, heartbeat: dict[str, float], period: float
+) -> None:
+    assert Heartbeat(**heartbeat).pick_period(engines) == period
+
+
+@pytest.mark.parametrize(
+    ("heartbeat", "limit"), [pytest.param({}, 120.5, id="lease"), pytest.param({"limit": 7}, 7.0, id="given")]
+)
+def test_the_limit_of_the_heartbeat_comes_from_the_lease(heartbeat: dict[str, float], limit: float) -> None:
+    assert Heartbeat(**heartbeat).pick_limit(90.5) == limit
 
 
 def test_arrays_are_frozen_to_their_depth() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from stoker.errors import SpecError
 from stoker.spec import ClusterSection, ClusterSpec, EngineGroup, parse_spec, read_spec
+from stoker.spec.engines import Host
 from stoker.spec.keys import list_keys
 from stoker.spec.template import render_template, write_template
 
@@ -30,7 +31,8 @@ def test_the_template_without_the_marks_of_its_keys_is_a_spec_that_says_everythi
         *(f"controller.{name}" for name in spec.controller.model_fields_set),
         *(f"controller.heartbeat.{name}" for name in spec.controller.heartbeat.model_fields_set),
         *(f"engines[].{name}" for group in spec.engines for name in group.model_fields_set),
-        *(f"engines[].hosts[].{name}" for host in spec.engines[1].hosts for name in host.model_fields_set),
+        # They have no lines of their own; what says where engines run names them.
+        *(f"engines[].hosts[].{name}" for name in Host.model_fields if name == "name" or f"`{name}`" in text),
         *(f"ipython.{name}" for name in spec.ipython.model_fields_set),
         *(f"kernel.{name}" for name in spec.kernel.model_fields_set),
         *(f"queue.{name}" for name in spec.queue.model_fields_set),
@@ -105,6 +107,52 @@ def test_the_section_of_the_queue_is_written_with_what_its_keys_mean() -> None:
 
 """
     )
+
+
+def test_the_keys_of_healing_are_written_with_what_they_mean() -> None:
+    template = render_template("lab")
+
+    keys = template[template.index("# Seconds of their own running time") : template.index("# Where the controller")]
+    assert keys == (
+        """\
+# Seconds of their own running time for which agents and the controller go on without their supervisor. Then they stop
+# what they own and leave.
+#lease = 120.0
+# Seconds for which an engine, or a process of the controller, may be stopped (state T) before it is killed and
+# replaced.
+#frozen_after = 5.0
+# Megabytes that a log file may hold. Of a longer one the older half goes.
+#log_limit = 10.0
+
+"""
+    )
+
+
+def test_the_heartbeat_is_written_with_examples_because_its_defaults_are_found_out() -> None:
+    template = render_template("lab")
+
+    section = template[template.index("# How lost engines are noticed.") : template.index("# Groups of engines")]
+    assert section == (
+        """\
+# How lost engines are noticed.
+[controller.heartbeat]
+# Seconds between two beats. An engine counts as ready after up to two of them: this is most of ipyparallel's start-up
+# time, whose default is 3 s. Default: 0.1 up to 4 engines, 0.2 up to 20, beyond that 0.01 for each, at most 3; never
+# more than a third of `limit`.
+#period = 0.2
+# Seconds without an answer after which an engine is given up, and after which an engine that hears nothing from its
+# controller leaves. Default: 30 more than `cluster.lease`.
+#limit = 150.0
+
+"""
+    )
+
+
+def test_a_key_of_several_launchers_is_written_once_with_the_local_group() -> None:
+    template = render_template("lab")
+
+    groups = template[template.index("[[engines]]") :].split("[[engines]]")[1:]
+    assert ["#fork = true" in group for group in groups] == [True, False, False, False, False]
 
 
 def test_every_key_of_the_model_has_a_description() -> None:

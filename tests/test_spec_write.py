@@ -32,6 +32,9 @@ CLUSTERS = tables(
     cluster_id=st.one_of(st.just(""), NAMES),
     ipython_dir=PATHS,
     start_timeout=st.floats(0.001, 1e6),
+    lease=st.floats(30, 1e6),
+    frozen_after=st.floats(0.001, 1e6),
+    log_limit=st.floats(0.001, 1e6),
 )
 HEARTBEATS = tables(period=st.floats(0.05, 20), limit=st.floats(60, 1e6))
 CONTROLLERS = st.one_of(
@@ -71,10 +74,15 @@ GROUP = {
 }
 ANY_COUNT = st.one_of(COUNTS, st.sampled_from(["cores", "physical"]))
 GROUPS = st.one_of(
-    tables(count=ANY_COUNT, launcher=st.just("local"), **GROUP),
+    tables(count=ANY_COUNT, launcher=st.just("local"), fork=st.booleans(), **GROUP),
     st.fixed_dictionaries(
         {"launcher": st.just("ssh"), "hosts": HOSTS},
-        optional={"count": ANY_COUNT, "ssh_options": st.dictionaries(st.just("ProxyJump"), WORDS), **GROUP},
+        optional={
+            "count": ANY_COUNT,
+            "fork": st.booleans(),
+            "ssh_options": st.dictionaries(st.just("ProxyJump"), WORDS),
+            **GROUP,
+        },
     ),
     st.fixed_dictionaries(
         {"launcher": st.just("slurm"), "count": COUNTS},

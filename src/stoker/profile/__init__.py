@@ -1,10 +1,19 @@
-"""The IPython profile that a spec becomes: rendered, planned, then written."""
+"""The IPython profile that a spec becomes: rendered, planned, then written.
 
-from stoker.profile.apply import apply_plan
-from stoker.profile.directory import ProfileDirectory, find_ipython_dir
-from stoker.profile.plan import FileChange, Plan, read_plan
-from stoker.profile.render import ProfileSettings, render_settings
-from stoker.profile.verify import check_plan, list_config_files, verify_plan
+Names are imported when they are first used, so that ``stoker.profile.directory`` alone is quickly there.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stoker.profile.apply import apply_plan
+    from stoker.profile.directory import ProfileDirectory, find_ipython_dir
+    from stoker.profile.plan import FileChange, Plan, read_plan
+    from stoker.profile.render import ProfileSettings, render_engine_config, render_settings
+    from stoker.profile.verify import check_plan, list_config_files, verify_plan
 
 __all__ = [
     "FileChange",
@@ -16,6 +25,33 @@ __all__ = [
     "find_ipython_dir",
     "list_config_files",
     "read_plan",
+    "render_engine_config",
     "render_settings",
     "verify_plan",
 ]
+
+_MODULES = {
+    "FileChange": "plan",
+    "Plan": "plan",
+    "ProfileDirectory": "directory",
+    "ProfileSettings": "render",
+    "apply_plan": "apply",
+    "check_plan": "verify",
+    "find_ipython_dir": "directory",
+    "list_config_files": "verify",
+    "read_plan": "plan",
+    "render_engine_config": "render",
+    "render_settings": "render",
+    "verify_plan": "verify",
+}
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

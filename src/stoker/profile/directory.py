@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from stoker.spec import ClusterSpec
+if TYPE_CHECKING:
+    # Only for its name: what needs no more than a profile's places must not wait for pydantic.
+    from stoker.spec import ClusterSpec
 
 __all__ = ["CONFIG_FILES", "ProfileDirectory", "find_ipython_dir"]
 

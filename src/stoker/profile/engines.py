@@ -11,6 +11,8 @@ __all__ = [
     "count_engines",
     "count_misses",
     "list_host_counts",
+    "pick_limit",
+    "pick_period",
     "render_engine_environment",
     "render_patience",
     "render_startup",
@@ -59,11 +61,20 @@ def render_engine_environment(group: EngineGroup, *, shared: bool) -> dict[str, 
     return limits | group.env
 
 
-def render_patience(spec: ClusterSpec) -> dict[str, object]:
+def pick_period(spec: ClusterSpec, cores: Cores) -> float:
+    """Give the seconds between two beats, by the number of the spec's engines where it does not say it."""
+    return spec.controller.heartbeat.pick_period(sum(count_engines(group, cores) for group in spec.engines))
+
+
+def pick_limit(spec: ClusterSpec) -> float:
+    """Give the seconds without a beat after which the hub and an engine give each other up."""
+    return spec.controller.heartbeat.pick_limit(spec.cluster.lease)
+
+
+def render_patience(spec: ClusterSpec, cores: Cores) -> dict[str, object]:
     """Give the traits that say how long an engine waits for its controller."""
-    beat = spec.controller.heartbeat
     return {
-        "IPEngine.max_heartbeat_misses": count_misses(beat.limit, beat.period + _ENGINE_SLACK),
+        "IPEngine.max_heartbeat_misses": count_misses(pick_limit(spec), pick_period(spec, cores) + _ENGINE_SLACK),
         # ipyparallel's 5 s are too few for many engines that start at once on few cores.
         "IPEngine.timeout": spec.cluster.start_timeout,
         "IPEngine.wait_for_url_file": spec.cluster.start_timeout,

@@ -74,7 +74,7 @@ def render_ipcluster(spec: ClusterSpec, cores: Cores) -> dict[str, object]:
     if launcher == "local":
         return traits | _render_local(groups, shared=count > 1)
     if launcher == "ssh":
-        return traits | _render_ssh(spec, groups)
+        return traits | _render_ssh(spec, groups, cores)
     if launcher == "mpi":
         return traits | _render_mpi(groups[0], shared=count > 1)
     return traits | _render_batch(spec, groups[0], shared=count > 1)
@@ -91,21 +91,23 @@ def _render_local(groups: Sequence[EngineGroup], *, shared: bool) -> dict[str, o
     return traits
 
 
-def _render_ssh(spec: ClusterSpec, groups: Sequence[EngineGroup]) -> dict[str, object]:
+def _render_ssh(spec: ClusterSpec, groups: Sequence[EngineGroup], cores: Cores) -> dict[str, object]:
     # Hosts read no ipengine_config.py of this profile: what it says goes onto each engine's command line.
-    patience = _render_arguments(render_patience(spec))
+    patience = _render_arguments(render_patience(spec, cores))
     hosts: dict[str, dict[str, object]] = {}
     for group in groups:
-        pythons = {name: host.python or group.python or "python3" for host in group.hosts for name in host.names}
-        options = [word for name, value in group.ssh_options.items() for word in ("-o", f"{name}={value}")]
+        there = {name: group.on_host(host) for host in group.hosts for name in host.names}
         for name, count in list_host_counts(group):
-            port = parse_address(name).port
+            own, port = there[name], parse_address(name).port
+            python = own.python or "python3"
+            options = [] if own.ssh_config is None else ["-F", str(own.ssh_config)]
+            options += [word for option, value in own.ssh_options.items() for word in ("-o", f"{option}={value}")]
             details: dict[str, object] = {
                 "n": count,
-                "remote_python": pythons[name],
-                "engine_cmd": [pythons[name], *_ENGINE],
-                "engine_args": [*patience, *_render_group_arguments(group)],
-                "environment": render_engine_environment(group, shared=count > 1),
+                "remote_python": python,
+                "engine_cmd": [python, *_ENGINE],
+                "engine_args": [*patience, *_render_group_arguments(own)],
+                "environment": render_engine_environment(own, shared=count > 1),
                 # Said here, although the host's name says it: the launcher would append it to a list that all
                 # hosts have in common.
                 "ssh_args": options + ([] if port is None else ["-p", str(port)]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -12,26 +12,83 @@ from stoker.spec.value import LOOPBACK, Value, check_ip
 
 __all__ = ["ControllerSection", "Heartbeat"]
 
+_QUICKEST = 0.05
+_SLOWEST_AUTOMATIC = 3.0
+# Beyond the lease: the time in which a new controller is back, and everybody has heard from it.
+_GRACE = 30.0
+
 
 class Heartbeat(Value):
     """How the controller finds out that an engine, or its host, is gone."""
 
-    period: float = Field(default=0.2, ge=0.05, le=60)
+    period: Annotated[float, Field(ge=_QUICKEST, le=60)] | None = Field(default=None, examples=[0.2])
     """Seconds between two beats. An engine counts as ready after up to two of them: this is most of
-    ipyparallel's start-up time, whose default is 3 s."""
+    ipyparallel's start-up time, whose default is 3 s. Default: 0.1 up to 4 engines, 0.2 up to 20, beyond
+    that 0.01 for each, at most 3; never more than a third of ``limit``."""
 
-    limit: float = Field(default=60.0, gt=0)
+    limit: Annotated[float, Field(gt=0)] | None = Field(default=None, examples=[150.0])
     """Seconds without an answer after which an engine is given up, and after which an engine that hears
-    nothing from its controller leaves."""
+    nothing from its controller leaves. Default: 30 more than ``cluster.lease``."""
 
     @field_validator("limit")
     @classmethod
-    def _check_limit(cls, value: float, info: ValidationInfo) -> float:
-        period = info.data.get("period")
-        # Three times 0.2 is a little more than 0.6.
-        if period is not None and value < 3 * period and not math.isclose(value, 3 * period):
+    def _check_limit(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is None or "period" not in info.data:
+            return value
+        period = info.data["period"]
+        if period is None and not _holds_three(value, _QUICKEST):
+            raise ValueError(f"must be at least three of the quickest periods ({3 * _QUICKEST:g} s), got {value:g}")
+        if period is not None and not _holds_three(value, period):
             raise ValueError(f"must be at least three periods ({3 * period:g} s), got {value:g}")
         return value
+
+    def pick_limit(self, lease: float) -> float:
+        """Give ``limit``, or what it is by default.
+
+        Args:
+            lease: The cluster's, in seconds.
+        """
+        return lease + _GRACE if self.limit is None else self.limit
+
+    def pick_period(self, engines: int) -> float:
+        """Give ``period``, or what it is by default: quick, and slower as engines grow.
+
+        Args:
+            engines: How many the cluster has.
+        """
+        if self.period is not None:
+            return self.period
+        period = _size_period(engines)
+        # By default the limit is never that short.
+        if self.limit is None or _holds_three(self.limit, period):
+            return period
+        # ipyparallel counts it in whole milliseconds.
+        return math.floor(round(self.limit / 3 * 1000, 6)) / 1000
+
+    def find_clash(self, lease: float) -> str | None:
+        """Say why this cannot be with a cluster's lease; None where it can.
+
+        Args:
+            lease: The cluster's, in seconds.
+        """
+        limit = self.pick_limit(lease)
+        if self.period is None or _holds_three(limit, self.period):
+            return None
+        return (
+            f"must be at most a third of the limit, which by default is {_GRACE:g} s more than cluster.lease "
+            f"({limit:g} s), got {self.period:g}; give a limit of at least {3 * self.period:g}"
+        )
+
+
+def _size_period(engines: int) -> float:
+    if engines <= 4:
+        return 0.1
+    return 0.2 if engines <= 20 else min(engines / 100, _SLOWEST_AUTOMATIC)
+
+
+def _holds_three(limit: float, period: float) -> bool:
+    # Three times 0.2 is a little more than 0.6.
+    return limit >= 3 * period or math.isclose(limit, 3 * period)
 
 
 class ControllerSection(Value):

@@ -37,8 +37,13 @@ _REFUSED = {
 
 # The keys that mean something to some launchers only.
 _KEYS = {
+    "fork": ("local", "ssh"),
     "hosts": ("ssh",),
     "ssh_options": ("ssh",),
+    "ssh_config": ("ssh",),
+    "tunnel": ("ssh",),
+    "location": ("ssh",),
+    "min_engines": ("ssh",),
     "partition": ("slurm",),
     "account": ("slurm",),
     "qos": ("slurm",),
@@ -97,9 +102,22 @@ def _check_option(value: str) -> str:
     return value
 
 
+def _check_options(value: dict[str, str]) -> dict[str, str]:
+    for name, setting in value.items():
+        if name.lower() == "stricthostkeychecking" and setting.lower() in ("no", "off"):
+            raise ValueError(
+                f'"{name}" is never "{setting}": somebody in between would get all that you send; '
+                '"accept-new" takes the key of a host that was never seen'
+            )
+    return value
+
+
 Count = Annotated[int, Field(ge=1, le=10000)] | Literal["cores", "physical"]
 _Word = Annotated[str, AfterValidator(_check_word)]
 _Line = Annotated[str, AfterValidator(_check_line)]
+_Options = Annotated[
+    dict[Annotated[str, AfterValidator(_check_option)], Annotated[_Line, VariableText]], AfterValidator(_check_options)
+]
 
 
 class Host(Value):
@@ -113,6 +131,21 @@ class Host(Value):
 
     python: str | None = Field(default=None, min_length=1)
     """The interpreter that runs them there. Default: as the group says."""
+
+    work_dir: Annotated[Path | None, Field(strict=False)] = None
+    """Their working directory there. Default: as the group says."""
+
+    env: dict[Variable, VariableText] = Field(default={})
+    """Environment variables they get beyond the group's."""
+
+    startup: str | None = None
+    """Code, or the path of a ``.py`` file, that each runs first. Default: as the group says."""
+
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """Threads of BLAS and OpenMP in each. Default: as the group says."""
+
+    ssh_options: _Options = Field(default={})
+    """Options of ssh_config(5), beyond the group's."""
 
     @field_validator("name")
     @classmethod
@@ -134,6 +167,11 @@ class Host(Value):
         """Every single host."""
         return expand_hosts(self.name)
 
+    @property
+    def startup_file(self) -> Path | None:
+        """The file to run at the start; None where ``startup`` is code, or as the group says."""
+        return _find_file(self.startup)
+
 
 class EngineGroup(Value):
     """Engines that are started alike."""
@@ -142,7 +180,7 @@ class EngineGroup(Value):
         Literal["local", "ssh", "slurm", "pbs", "lsf", "sge", "mpi"], BeforeValidator(_check_launcher)
     ] = "local"
     """How they are started: on this machine, on ``hosts`` over SSH, as a job of a batch system, or by
-    ``mpiexec``. ``stoker up`` of this version starts ``local`` ones, plain ``ipcluster start`` all."""
+    ``mpiexec``. ``stoker up`` of this version starts ``local`` and ``ssh`` ones, plain ``ipcluster start`` all."""
 
     count: Count = "cores"
     """How many, and with ``ssh`` how many on each host: a number, ``cores`` for one per hardware thread,
@@ -165,15 +203,32 @@ class EngineGroup(Value):
     threads: Annotated[int, Field(ge=1)] | None = Field(default=None, examples=[1])
     """Threads of BLAS and OpenMP in each. Default: 1 where several engines share a host, else as they like."""
 
+    fork: bool = True
+    """Whether those of a host are forked from one interpreter. ``false``: each is an interpreter of its own,
+    slower and with more memory, for code that does not stand forking."""
+
     hosts: Annotated[tuple[Host, ...], Frozen] = Field(
         default=(), examples=[["node[1-2]", {"name": "me@gpu:2222", "count": 4, "python": "env/bin/python"}]]
     )
-    """Where they run. A table says what differs on its host; ``node[1-20]`` is a set."""
+    """Where they run. A table says what differs on its host: ``count``, ``python``, ``work_dir``, ``env``,
+    ``startup``, ``threads``, ``ssh_options``; ``node[1-20]`` is a set."""
 
-    ssh_options: dict[Annotated[str, AfterValidator(_check_option)], Annotated[_Line, VariableText]] = Field(
-        default={}, examples=[{"ProxyJump": "gate"}]
-    )
+    ssh_options: _Options = Field(default={}, examples=[{"ProxyJump": "gate"}])
     """Options of ssh_config(5), beyond what ~/.ssh/config says."""
+
+    ssh_config: Annotated[Path | None, Field(strict=False, examples=["lab/ssh_config"])] = None
+    """A file in place of ~/.ssh/config and the system's."""
+
+    tunnel: bool | None = Field(default=None, examples=[True])
+    """Whether engines reach the controller through the ssh connection, so that no port of this machine need be
+    open. Default: where they cannot reach it directly."""
+
+    location: str | None = Field(default=None, min_length=1, examples=["10.0.0.1"])
+    """The address at which engines there reach the controller. Default: it is found out."""
+
+    min_engines: Annotated[int, Field(ge=0)] | None = Field(default=None, examples=[1])
+    """How many engines of the group must come up at a start; with fewer, the whole cluster is taken down again.
+    Hosts that fail are tried again later. Default: all."""
 
     partition: _Word | None = Field(default=None, examples=["compute"])
     """Slurm's partition."""
@@ -266,10 +321,21 @@ class EngineGroup(Value):
                     ) from None
         return value
 
+    def on_host(self, host: Host) -> EngineGroup:
+        """Give the group as it is on one of its hosts."""
+        given = {name: getattr(host, name) for name in ("count", "python", "work_dir", "startup", "threads")}
+        changes = {name: value for name, value in given.items() if value is not None}
+        merged = {"env": {**self.env, **host.env}, "ssh_options": {**self.ssh_options, **host.ssh_options}}
+        return self.model_copy(update={**changes, **merged})
+
     @property
     def startup_file(self) -> Path | None:
         """The file to run at the start; None where ``startup`` is code or nothing."""
-        return Path(self.startup) if self.startup is not None and _is_file_name(self.startup) else None
+        return _find_file(self.startup)
+
+
+def _find_file(startup: str | None) -> Path | None:
+    return Path(startup) if startup is not None and _is_file_name(startup) else None
 
 
 def _is_file_name(startup: str) -> bool:

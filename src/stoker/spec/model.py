@@ -12,7 +12,7 @@ from stoker.spec.engines import EngineGroup
 from stoker.spec.notices import find_notices
 from stoker.spec.queue import QueueSection
 from stoker.spec.settings import Setting, SettingName
-from stoker.spec.value import LOOPBACK, Frozen, Name, Port, Value, check_ip, check_name
+from stoker.spec.value import LOOPBACK, Frozen, InnerFaultError, Name, Port, Value, check_ip, check_name
 
 __all__ = ["ClusterSection", "ClusterSpec", "IPythonSection", "KernelSection"]
 
@@ -34,6 +34,17 @@ class ClusterSection(Value):
 
     start_timeout: float = Field(default=60.0, gt=0)
     """Seconds within which the controller and every engine must be there."""
+
+    lease: float = Field(default=120.0, gt=0)
+    """Seconds of their own running time for which agents and the controller go on without their supervisor.
+    Then they stop what they own and leave."""
+
+    frozen_after: float = Field(default=5.0, gt=0)
+    """Seconds for which an engine, or a process of the controller, may be stopped (state T) before it is
+    killed and replaced."""
+
+    log_limit: float = Field(default=10.0, gt=0)
+    """Megabytes that a log file may hold. Of a longer one the older half goes."""
 
     @field_validator("profile")
     @classmethod
@@ -116,6 +127,14 @@ class ClusterSpec(Value):
 
     settings: dict[SettingName, Setting] = Field(default={}, examples=[{"DictDB.record_limit": 4096}])
     """Any other trait of ipyparallel, IPython or ipykernel, by its own name."""
+
+    @field_validator("controller")
+    @classmethod
+    def _check_heartbeat(cls, value: ControllerSection, info: ValidationInfo) -> ControllerSection:
+        cluster = info.data.get("cluster")
+        if cluster is not None and (problem := value.heartbeat.find_clash(cluster.lease)) is not None:
+            raise InnerFaultError(problem, below=("heartbeat", "period"))
+        return value
 
     @field_validator("settings")
     @classmethod

@@ -11,8 +11,6 @@ from stoker.spec.value import LOOPBACK
 
 __all__ = ["find_notices", "list_ipcluster_groups"]
 
-_ELSEWHERE = ("ssh", *BATCH_SYSTEMS)
-
 
 def find_notices(
     controller: ControllerSection, engines: Sequence[EngineGroup], *, configured: Sequence[str] = ()
@@ -62,11 +60,19 @@ def _find_controller_notices(controller: ControllerSection) -> Iterator[str]:
 
 
 def _find_reach_notices(controller: ControllerSection, engines: Sequence[EngineGroup]) -> Iterator[str]:
-    away = [place for place, group in enumerate(engines) if group.launcher in _ELSEWHERE]
-    if away and controller.engine_address == LOOPBACK:
+    if controller.engine_address != LOOPBACK:
+        return
+    away = [place for place, group in enumerate(engines) if group.launcher in BATCH_SYSTEMS or group.tunnel is False]
+    if away:
         yield (
             f"controller.ip: {_name(away)} run on other machines, which cannot reach a controller that listens at "
             f'{LOOPBACK}; write ip = "*", or an address that they can reach'
+        )
+    tunneled = [place for place, group in enumerate(engines) if group.launcher == "ssh" and group.tunnel is not False]
+    if tunneled:
+        yield (
+            f"controller.ip: {_name(tunneled)} reach a controller that listens at {LOOPBACK} only through the ssh "
+            'connections, which `stoker up` does and plain `ipcluster start` does not; without: ip = "*"'
         )
 
 

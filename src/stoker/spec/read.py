@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from stoker.errors import Fault, SpecError
 from stoker.spec.keys import find_section, list_keys
 from stoker.spec.model import ClusterSpec
+from stoker.spec.value import InnerFaultError
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -90,6 +91,9 @@ def _fault(path: Path, key: str, problem: str) -> Fault:
 
 def _describe(detail: ErrorDetails, source: str) -> Fault:
     loc = _strip_union_tags(detail["loc"])
+    error = detail.get("ctx", {}).get("error")
+    if isinstance(error, InnerFaultError):
+        loc = (*loc, *error.below)
     return Fault(source=source, key=_dotted(loc), problem=_explain(detail, loc))
 
 
@@ -274,13 +278,20 @@ def _resolve_paths(spec: ClusterSpec, base: Path, source: str) -> ClusterSpec:
             changes["startup"] = str(resolve(group.startup_file, f"{place}.startup"))
         if group.python is not None and os.sep in group.python:
             changes["python"] = str(find(Path(group.python), f"{place}.python"))
-        if group.hosts:
-            changes["hosts"] = tuple(
-                host.model_copy(update={"python": str(find(Path(host.python), f"{place}.hosts[{at}].python"))})
-                if host.python is not None and os.sep in host.python
-                else host
-                for at, host in enumerate(group.hosts)
-            )
+        if group.ssh_config is not None:
+            changes["ssh_config"] = resolve(group.ssh_config, f"{place}.ssh_config")
+        hosts = []
+        for at, host in enumerate(group.hosts):
+            own: dict[str, Any] = {}
+            if host.python is not None and os.sep in host.python:
+                own["python"] = str(find(Path(host.python), f"{place}.hosts[{at}].python"))
+            if host.work_dir is not None:
+                own["work_dir"] = find(host.work_dir, f"{place}.hosts[{at}].work_dir")
+            if host.startup_file is not None:
+                own["startup"] = str(resolve(host.startup_file, f"{place}.hosts[{at}].startup"))
+            hosts.append(host.model_copy(update=own) if own else host)
+        if hosts:
+            changes["hosts"] = tuple(hosts)
         groups.append(group.model_copy(update=changes))
     queue = spec.queue
     if queue.directory is not None:

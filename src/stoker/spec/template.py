@@ -99,13 +99,14 @@ def _render_section(section: Key, profile: str) -> Iterator[str]:
 
 
 def _render_groups(model: type[BaseModel]) -> Iterator[str]:
-    """Render a local group with the keys that all have, then a group of each other kind with what only it has."""
+    """Render a local group with all its keys, then a group of each other kind with what only it has."""
     keys = [key for key in list_keys(model) if "." not in key.place]
     yield "[[engines]]"
-    for key in keys:
-        if not list_launchers(key.place):
-            yield from _render(key, _value(key))
     shown: set[str] = set()
+    for key in keys:
+        if "local" in (list_launchers(key.place) or ("local",)):
+            shown.add(key.place)
+            yield from _render(key, _value(key))
     for launcher, title in _GROUPS.items():
         yield ""
         yield from _comment(title)

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 __all__ = [
     "LOOPBACK",
     "Frozen",
+    "InnerFaultError",
     "Name",
     "Port",
     "Value",
@@ -43,6 +44,15 @@ class Value(BaseModel):
     @classmethod
     def _check_text(cls, value: object) -> object:
         return _refuse_nul(value)
+
+
+class InnerFaultError(ValueError):
+    """A fault of a key within the one that is being checked, seen only where what it clashes with is known."""
+
+    def __init__(self, problem: str, *, below: tuple[str, ...]) -> None:
+        super().__init__(problem)
+        self.below = below
+        """From the key that is being checked down to the one at fault."""
 
 
 def check_name(value: str) -> str:
