@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import zmq
 
-from stoker.launch import Connection, ConnectionFiles, is_listening, read_connection
+from stoker.launch import Connection, ConnectionFiles, is_listening, read_connection, read_open_ports
 from stoker.profile import ProfileDirectory
 
 CLIENT = {"interface": "tcp://127.0.0.1", "registration": 4711, "key": "", "curve_serverkey": "PUBLIC"}
@@ -40,7 +40,7 @@ def test_files_are_named_as_ipyparallel_does(cluster_id: str, stem: str) -> None
     assert files == ConnectionFiles(
         client=directory.security / f"{stem}-client.json",
         engine=directory.security / f"{stem}-engine.json",
-        handover=directory.security / f"{stem}-engine-whole.json",
+        keys=directory.security / f"{stem}-keys.json",
     )
 
 
@@ -90,17 +90,9 @@ def test_files_that_are_missing_or_half_written_say_nothing_yet(
     assert read_connection(files) is None
 
 
-def test_what_is_handed_over_is_the_engines_file_and_for_its_owner_alone(files: ConnectionFiles) -> None:
-    write(files)
-
-    files.hand_over()
-
-    assert files.handover.read_bytes() == files.engine.read_bytes()
-    assert files.handover.stat().st_mode & 0o777 == 0o600
-
-
 def test_all_files_are_removed_whichever_are_there(files: ConnectionFiles) -> None:
     write(files)
+    files.keys.touch()
 
     files.remove()
     files.remove()
@@ -148,3 +140,28 @@ def test_a_server_that_says_nothing_costs_no_more_than_the_time_allowed() -> Non
         connection = Connection(encrypted=True, host="127.0.0.1", port=silent.getsockname()[1])
 
         assert not is_listening(connection, timeout=0.05)
+
+
+@pytest.mark.parametrize(
+    ("client", "engine", "expected"),
+    [
+        pytest.param("127.0.0.1", "127.0.0.1", (), id="loopback"),
+        pytest.param("*", "*", (1, 2, 3, 4, 5, 6), id="all interfaces"),
+        pytest.param("10.0.0.1", "127.0.0.1", (1, 2, 3, 4), id="clients only"),
+        pytest.param("127.0.0.1", "10.0.0.1", (1, 4, 5, 6), id="engines only"),
+    ],
+)
+def test_open_ports_are_those_that_other_machines_reach(
+    files: ConnectionFiles, client: str, engine: str, expected: tuple[int, ...]
+) -> None:
+    common = {"registration": 1, "key": "", "curve_serverkey": "PUBLIC", "location": "node1"}
+    files.client.write_text(
+        json.dumps({**common, "interface": f"tcp://{client}", "task": 2, "broadcast": 3, "iopub": 4})
+    )
+    files.engine.write_text(json.dumps({**common, "interface": f"tcp://{engine}", "hb_ping": 4, "broadcast": [5, 6]}))
+
+    assert read_open_ports(files) == expected
+
+
+def test_without_connection_files_no_port_is_open(files: ConnectionFiles) -> None:
+    assert read_open_ports(files) == ()

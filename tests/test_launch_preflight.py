@@ -26,7 +26,7 @@ def test_a_plain_spec_can_be_started_here() -> None:
 def test_everything_that_this_machine_cannot_give_is_told_at_once(tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     groups = [
-        {"launcher": "ssh", "hosts": ["node1"]},
+        {"launcher": "mpi"},
         {"python": str(missing)},
         {"work_dir": str(missing)},
         {"startup": str(missing / "prepare.py")},
@@ -39,8 +39,8 @@ def test_everything_that_this_machine_cannot_give_is_told_at_once(tmp_path: Path
         ("controller.ip", "192.0.2.1 is no address of this machine (Cannot assign requested address)"),
         (
             "engines[0].launcher",
-            '`stoker up` of this version starts engines of launcher "local" only, got "ssh"; `stoker apply`, then '
-            "`ipcluster start --profile=NAME`, starts them",
+            '`stoker up` of this version starts engines of launcher "local" and "ssh" only, got "mpi"; `stoker apply`, '
+            "then `ipcluster start --profile=NAME`, starts them",
         ),
         ("engines[1].python", f"no such program on this machine: {missing}"),
         ("engines[2].work_dir", f"no such directory: {missing}"),

@@ -1,30 +1,57 @@
-"""How a controller and engines get started here, and what ipyparallel must find on disk about them."""
+"""How a controller and engines get started, here and over ssh, and what ipyparallel must find on disk about them.
 
-from stoker.launch.cluster_file import cluster_file, render_cluster_file
-from stoker.launch.commands import (
-    RUN_VARIABLE,
-    Command,
-    EngineCommand,
-    count_controller_children,
-    plan_controller,
-    plan_engines,
-)
-from stoker.launch.connection import Connection, ConnectionFiles, is_listening, read_connection
-from stoker.launch.preflight import find_faults, find_taken_ports
+Importing this loads none of it; names are imported when they are first used. So the controller's own program, which
+lies in here, loads no more than it needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stoker.launch.agent_link import AgentCommand, AgentLink, AgentSettings
+    from stoker.launch.connection import Connection, ConnectionFiles, is_listening, read_connection, read_open_ports
+    from stoker.launch.marks import AGENT_VARIABLE, RUN_VARIABLE
+    from stoker.launch.preflight import find_faults, find_taken_ports
 
 __all__ = [
+    "AGENT_VARIABLE",
     "RUN_VARIABLE",
-    "Command",
+    "AgentCommand",
+    "AgentLink",
+    "AgentSettings",
     "Connection",
     "ConnectionFiles",
-    "EngineCommand",
-    "cluster_file",
-    "count_controller_children",
     "find_faults",
     "find_taken_ports",
     "is_listening",
-    "plan_controller",
-    "plan_engines",
     "read_connection",
-    "render_cluster_file",
+    "read_open_ports",
 ]
+
+_MODULES = {
+    "AGENT_VARIABLE": "marks",
+    "RUN_VARIABLE": "marks",
+    "AgentCommand": "agent_link",
+    "AgentLink": "agent_link",
+    "AgentSettings": "agent_link",
+    "Connection": "connection",
+    "ConnectionFiles": "connection",
+    "find_faults": "preflight",
+    "find_taken_ports": "preflight",
+    "is_listening": "connection",
+    "read_connection": "connection",
+    "read_open_ports": "connection",
+}
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

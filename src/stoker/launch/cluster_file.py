@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
-from stoker.launch.commands import EngineCommand
-from stoker.profile import ProfileDirectory
+from stoker.profile.directory import ProfileDirectory
 
 __all__ = ["cluster_file", "render_cluster_file"]
 
@@ -18,47 +16,38 @@ def cluster_file(directory: ProfileDirectory, cluster_id: str) -> Path:
 
 
 def render_cluster_file(
-    directory: ProfileDirectory,
-    cluster_id: str,
-    *,
-    controller: tuple[int, Path],
-    engines: Mapping[int, tuple[int, EngineCommand]],
+    directory: ProfileDirectory, cluster_id: str, *, engines: int, pid: int, control_socket: Path
 ) -> bytes:
     """Render what ``ipyparallel.Cluster.from_file`` reads (``Cluster.to_dict`` in ipyparallel 9.2).
+
+    Controller and engines are of stoker's launchers, which hand every order to the supervisor.
 
     Args:
         directory: The profile.
         cluster_id: The cluster's.
-        controller: Its process number and log.
-        engines: Process number and command by engine number.
+        engines: How many are wanted.
+        pid: The process number of the supervisor.
+        control_socket: Where it answers.
     """
-    common = {"cluster_id": cluster_id, "profile_dir": str(directory.path), "state": "running"}
-    pid, log = controller
+    common = {
+        "cluster_id": cluster_id,
+        "profile_dir": str(directory.path),
+        "state": "running",
+        "pid": pid,
+        "control_socket": str(control_socket),
+    }
     data = {
         "cluster": {
             "class": "ipyparallel.cluster.cluster.Cluster",
             "cluster_id": cluster_id,
             "profile_dir": str(directory.path),
-            "n": len(engines),
+            "n": engines,
             "delay": 0.0,
             "controller_args": [],
             "controller_ip": "",
             "controller_location": "",
         },
-        "controller": {"class": "local", "state": {**common, "pid": pid, "output_file": str(log)}},
-        "engines": {
-            "class": "local",
-            "sets": {
-                "stoker": {
-                    **common,
-                    "n": len(engines),
-                    "pid": -1,
-                    "engines": {
-                        str(number): {**common, "n": 1, "pid": pid, "output_file": str(engine.command.log)}
-                        for number, (pid, engine) in engines.items()
-                    },
-                }
-            },
-        },
+        "controller": {"class": "stoker", "state": common},
+        "engines": {"class": "stoker", "sets": {"stoker": {**common, "n": engines}}},
     }
     return json.dumps(data).encode()

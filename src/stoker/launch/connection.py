@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stoker.profile import ProfileDirectory
-from stoker.system.files import read_or_none, remove_file, write_file
+from stoker.profile.directory import ProfileDirectory
+from stoker.system.files import read_or_none, remove_file
 
-__all__ = ["Connection", "ConnectionFiles", "is_listening", "read_connection"]
+__all__ = ["Connection", "ConnectionFiles", "find_host", "is_listening", "read_connection", "read_open_ports"]
 
+_ANY = ("*", "0.0.0.0")  # noqa: S104 - how a controller was told to listen
+_PORTS = ("registration", "control", "mux", "task", "iopub", "notification", "broadcast", "hb_ping", "hb_pong")
 _SIGNATURE = 10
 """Bytes of a ZMTP greeting's signature: 0xFF, eight of padding, 0x7F (ZMTP 3.1, section 3.1)."""
 
@@ -24,9 +28,8 @@ class ConnectionFiles:
 
     client: Path
     engine: Path
-    handover: Path
-    """A whole copy of the engines' file, for engines that wait for it while the controller, which writes its own in
-    place, is not yet done."""
+    keys: Path
+    """The controller's key pair, kept so that it has the same when it is started again."""
 
     @classmethod
     def of(cls, directory: ProfileDirectory, cluster_id: str) -> ConnectionFiles:
@@ -35,16 +38,12 @@ class ConnectionFiles:
         return cls(
             client=directory.security / f"{stem}-client.json",
             engine=directory.security / f"{stem}-engine.json",
-            handover=directory.security / f"{stem}-engine-whole.json",
+            keys=directory.security / f"{stem}-keys.json",
         )
-
-    def hand_over(self) -> None:
-        """Give the engines that wait their copy."""
-        write_file(self.handover, self.engine.read_bytes())
 
     def remove(self) -> None:
         """Remove them all, so that nobody takes an ended controller's files for those of the next."""
-        for file in (self.client, self.engine, self.handover):
+        for file in (self.client, self.engine, self.keys):
             remove_file(file)
 
 
@@ -69,9 +68,30 @@ def read_connection(files: ConnectionFiles) -> Connection | None:
     address = str(client["interface"]).removeprefix("tcp://")
     return Connection(
         encrypted=bool(client.get("curve_serverkey")),
-        host="127.0.0.1" if address in ("*", "0.0.0.0") else address,  # noqa: S104
+        host="127.0.0.1" if address in _ANY else address,
         port=int(client["registration"]),
     )
+
+
+def read_open_ports(files: ConnectionFiles) -> tuple[int, ...]:
+    """Read at which ports a controller listens for other machines, too; none while there is no connection file."""
+    found = [data for file in (files.client, files.engine) if (data := _read_json(file)) is not None]
+    away = [data for data in found if not _is_loopback(str(data["interface"]).rpartition("://")[2])]
+    named = [data[name] for data in away for name in _PORTS if name in data]
+    return tuple(sorted({port for ports in named for port in (ports if isinstance(ports, list) else [ports])}))
+
+
+def find_host(connection: Mapping[str, Any]) -> str:
+    """Give the address, or perhaps the name, at which a controller is reached from this machine.
+
+    Args:
+        connection: The content of a connection file.
+    """
+    address = str(connection["interface"]).rpartition("://")[2]
+    if address not in _ANY:
+        return address
+    location = connection.get("location") or ""
+    return "127.0.0.1" if location in ("", socket.gethostname()) else str(location)
 
 
 def is_listening(connection: Connection, *, timeout: float) -> bool:
@@ -87,6 +107,13 @@ def is_listening(connection: Connection, *, timeout: float) -> bool:
             greeting = peer.recv(_SIGNATURE, socket.MSG_WAITALL)
         return len(greeting) == _SIGNATURE and greeting[0] == 0xFF and greeting[-1] == 0x7F
     return False
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -49,10 +49,13 @@ def find_taken_ports(spec: ClusterSpec) -> tuple[int, ...]:
 
 
 def _find_group_problems(group: EngineGroup) -> Iterator[tuple[str, str]]:
+    if group.launcher == "ssh":
+        yield from _find_ssh_problems(group)
+        return
     if group.launcher != "local":
         yield (
             "launcher",
-            f'`stoker up` of this version starts engines of launcher "local" only, got "{group.launcher}"; '
+            f'`stoker up` of this version starts engines of launcher "local" and "ssh" only, got "{group.launcher}"; '
             "`stoker apply`, then `ipcluster start --profile=NAME`, starts them",
         )
         return
@@ -62,6 +65,19 @@ def _find_group_problems(group: EngineGroup) -> Iterator[tuple[str, str]]:
         yield "work_dir", f"no such directory: {group.work_dir}"
     if group.startup_file is not None and not os.access(group.startup_file, os.R_OK):
         yield "startup", f"no such file, or not readable: {group.startup_file}"
+
+
+def _find_ssh_problems(group: EngineGroup) -> Iterator[tuple[str, str]]:
+    if shutil.which("ssh") is None:
+        yield "launcher", "there is no ssh on this machine; install OpenSSH's client"
+    if group.ssh_config is not None and not os.access(group.ssh_config, os.R_OK):
+        yield "ssh_config", f"no such file, or not readable: {group.ssh_config}"
+    # It is read here, and its text sent.
+    files = [("startup", group.startup_file)]
+    files += [(f"hosts[{place}].startup", host.startup_file) for place, host in enumerate(group.hosts)]
+    for key, file in dict(files).items():
+        if file is not None and not os.access(file, os.R_OK):
+            yield key, f"no such file on this machine, or not readable: {file}"
 
 
 def _find_controller_problems(spec: ClusterSpec) -> Iterator[tuple[str, str]]:
