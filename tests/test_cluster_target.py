@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from stoker.cluster import Address, find_cluster, find_running, resolve_spec
+from stoker.cluster.planning import render_run_plan
 from stoker.cluster.record import Record, write_record
 from stoker.errors import NotRunningError, SpecError, UnknownTargetError
 from stoker.launch import RUN_VARIABLE
 from stoker.profile import ProfileDirectory, apply_plan, find_ipython_dir, read_plan
 from stoker.spec import ClusterSpec, parse_spec
+from stoker.system.machine import Cores
 
 
 @pytest.fixture
@@ -154,29 +156,24 @@ def run_fake() -> Iterator[Callable[[str, str], Address]]:
             process.stdout.readline()
             stack.callback(os.kill, process.pid, signal.SIGKILL)
             address.directory.pid.mkdir(parents=True, exist_ok=True)
-            write_record(address.directory, make_record(mark, cluster_id))
+            write_record(address.directory, make_record(address.directory, mark, cluster_id))
             return address
 
         yield run
 
 
-def make_record(run: str, cluster_id: str = "") -> Record:
+def make_record(directory: ProfileDirectory, run: str, cluster_id: str = "") -> Record:
+    spec = parse_spec({"cluster": {"profile": directory.name, "cluster_id": cluster_id}})
+    cores = Cores(logical=1, physical=1)
     return Record(
-        cluster_id=cluster_id,
-        run=run,
-        state="running",
-        source="spec",
-        encrypted=True,
-        client_address="127.0.0.1",
-        engine_address="127.0.0.1",
-        scheduler="leastload",
+        state="running", plan=render_run_plan(spec, directory, run=run, source="spec", cwd=Path("/data"), cores=cores)
     )
 
 
 def test_without_a_name_the_only_one_that_runs_is_meant(run_fake: Callable[..., Address]) -> None:
     ended = ProfileDirectory.named("ended")
     ended.pid.mkdir(parents=True)
-    write_record(ended, make_record("nobody carries this mark"))
+    write_record(ended, make_record(ended, "nobody carries this mark"))
 
     runs = run_fake("lab")
 
