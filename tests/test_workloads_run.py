@@ -102,7 +102,8 @@ def test_every_way_runs_the_workload_and_is_found_right(
 ) -> None:
     view = FakeView()
 
-    report = run_workload(name, view, engines=2, **parameters)
+    # What feeds engines in batches needs engines: tests/live/test_workloads.py.
+    report = run_workload(name, view, engines=2, vias=("serial", "map", "parallel", "call"), **parameters)
 
     seen = [
         (outcome.workload, outcome.via, outcome.items, outcome.correct, outcome.figures) for outcome in report.outcomes
@@ -119,7 +120,7 @@ def test_every_way_runs_the_workload_and_is_found_right(
 
 def test_the_names_are_those_of_the_tutorial() -> None:
     assert WORKLOADS == ("sum", "primes")
-    assert VIAS == ("serial", "map", "parallel", "call")
+    assert VIAS == ("serial", "map", "parallel", "call", "stoker")
 
 
 def test_speed_up_compares_times_per_item_and_efficiency_divides_by_the_cores() -> None:
@@ -238,8 +239,8 @@ def test_a_view_that_does_not_take_the_items_is_told_with_workload_and_way() -> 
         ("prime", {}, "unknown workload 'prime'; did you mean 'primes'?"),
         ("fft", {}, "unknown workload 'fft'; there are: sum, primes"),
         ("sum", {"vias": ["serial", "paralel"]}, "unknown way 'paralel'; did you mean 'parallel'?"),
-        ("sum", {"vias": "xyz"}, "unknown way 'xyz'; there are: serial, map, parallel, call"),
-        ("sum", {"vias": []}, "no way to run is named; there are: serial, map, parallel, call"),
+        ("sum", {"vias": "xyz"}, "unknown way 'xyz'; there are: serial, map, parallel, call, stoker"),
+        ("sum", {"vias": []}, "no way to run is named; there are: serial, map, parallel, call, stoker"),
         ("sum", {"vias": ["map", "call", "map"]}, "the way 'map' is named twice"),
         ("sum", {"count": 3}, "sum: takes no count; its parameters: n, times, serial_times"),
         ("primes", {"n": 3, "times": 2}, "primes: takes no n and no times; its parameters: count"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from stoker.errors import StokerError
@@ -35,6 +36,7 @@ def run_workload(
     serial_times: int | None = None,
     count: int | None = None,
     timeout: float = 600.0,
+    journal: Path | None = None,
     on_outcome: Callable[[Outcome], None] | None = None,
 ) -> Report:
     """Run a workload in each of the given ways, one after the other, and check every result.
@@ -45,28 +47,33 @@ def run_workload(
         name: ``sum`` or ``primes``.
         view: An ipyparallel view. The tutorial takes a load-balanced one.
         engines: How many engines the view has.
-        vias: Which ways, of ``serial``, ``map``, ``parallel`` and ``call``. Serial is run first wherever it
-            stands, since the others are compared with it.
+        vias: Which ways, of ``serial``, ``map``, ``parallel``, ``call`` and ``stoker``. Serial is run first
+            wherever it stands, since the others are compared with it.
         n: For the sum: how many numbers are added; None means 10,000,000.
         times: For the sum: how often on the cluster; None means 100.
         serial_times: For the sum: how often in the serial run; None means 10.
         count: For the primes: how many; None means 1000.
         timeout: Seconds for each way.
+        journal: Keeps what is finished of the way ``stoker``; its seconds are those of what was missing.
         on_outcome: Called with each outcome as soon as it is there.
 
     Raises:
         UnfinishedError: A way did not finish within its time.
+        JournalError: The journal is of something else, or cannot be used.
         StokerError: An argument is wrong (nothing was run), or something failed on the engines.
     """
     work = _plan(name, {"n": n, "times": times, "serial_times": serial_times, "count": count})
     check_whole(name, "engines", engines, low=1)
     _check_timeout(name, timeout)
+    ways = _order(vias)
+    if journal is not None and "stoker" not in ways:
+        raise StokerError(f"{name}: only the way 'stoker' keeps a journal")
     cores = min(engines, read_cores().logical)
 
     outcomes: list[Outcome] = []
     serial: float | None = None
-    for via in _order(vias):
-        results, seconds = run_way(work, via, view, timeout=timeout)
+    for via in ways:
+        results, seconds = run_way(work, via, view, timeout=timeout, journal=journal)
         if via == "serial":
             serial = seconds / len(work.serial_items)
         outcome = _judge(work, via, results, seconds=seconds, serial=serial, cores=cores)
