@@ -26,9 +26,24 @@ OPTIONS = {
     "up": {"--ipython-dir", "--json", "--wait"},
     "status": {"--ipython-dir", "--json"},
     "down": {"--ipython-dir", "--json", "--wait"},
-    "run": {"--ipython-dir", "--json", "--via", "--n", "--times", "--serial-times", "--count", "--timeout"},
+    "run": {
+        *("--ipython-dir", "--json", "--via", "--n", "--times", "--serial-times", "--count", "--timeout"),
+        "--journal",
+    },
     "bench": set(),
-    "bench start": {"--engines", "--rounds", "--timeout", "--only", "--output", "--json"},
+    "scale": {"--ipython-dir", "--json", "--group"},
+    "restart": {"--ipython-dir", "--json", "--engine", "--controller"},
+    "interrupt": {"--ipython-dir", "--json", "--engine"},
+    "logs": {
+        *("--ipython-dir", "--json", "--follow", "--lines"),
+        *("--engine", "--controller", "--supervisor", "--agent"),
+    },
+    "bundle": {"--ipython-dir", "--output", "--location"},
+    "engines": {"--join", "--count", "--location", "--profile", "--lease", "--logs"},
+    "journal": set(),
+    "journal show": {"--json"},
+    "journal export": set(),
+    "bench start": {"--engines", "--rounds", "--timeout", "--only", "--output", "--json", "--idle"},
 }
 
 
@@ -128,7 +143,7 @@ def test_the_version_is_printed(screen: FakeScreen, capsys: pytest.CaptureFixtur
         pytest.param(["up", "--wait", "-1"], "Invalid value for '--wait'", id="a number out of range"),
         pytest.param(["run"], "Missing argument", id="one word too few"),
         pytest.param(["run", "product"], "no workload 'product'; there are: sum, primes, all", id="no workload"),
-        pytest.param(["bench", "start", "--only", "dask"], "no contender 'dask'", id="no contender"),
+        pytest.param(["bench", "start", "--only", "slurm"], "no contender 'slurm'", id="no contender"),
     ],
 )
 def test_wrong_usage_exits_with_2_and_says_what_is_wrong(

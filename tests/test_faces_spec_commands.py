@@ -129,6 +129,21 @@ def test_explain_setting_shows_a_key_that_sets_no_trait(capsys: pytest.CaptureFi
     )
 
 
+def test_explain_setting_shows_a_key_whose_default_is_found_out(capsys: pytest.CaptureFixture[str]) -> None:
+    from stoker.faces.screen import Terminal
+
+    code = run(["explain-setting", "controller.heartbeat.limit"], Terminal())
+
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert code == 0
+    assert lines[:3] == [
+        "key of the spec controller.heartbeat.limit",
+        "default not given",
+        "sets HeartMonitor.max_heartmonitor_misses, IPEngine.max_heartbeat_misses",
+    ]
+    assert lines.count("in the spec controller.heartbeat.limit") == 2
+
+
 def test_explain_setting_lists_the_classes_of_a_common_name(capsys: pytest.CaptureFixture[str]) -> None:
     from stoker.faces.screen import Terminal
 

@@ -9,6 +9,7 @@ import typer
 
 from stoker.cluster import refuse_running
 from stoker.errors import ConflictError
+from stoker.faces.options import Json
 from stoker.faces.screen import screen_of
 from stoker.profile import ProfileDirectory, apply_plan, check_plan, verify_plan
 from stoker.profile.migrate import read_migration
@@ -22,7 +23,6 @@ IPythonDir = Annotated[
     Path | None, typer.Option("--ipython-dir", help="Where profiles are. Default: $IPYTHONDIR, else ~/.ipython.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change; change nothing.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def add_change_commands(app: typer.Typer) -> None:

@@ -16,6 +16,10 @@ from stoker.cluster.handle import connect
 from stoker.errors import StokerError
 from stoker.faces.benchmarks import bench
 from stoker.faces.change_commands import add_change_commands
+from stoker.faces.cluster_commands import add_cluster_commands
+from stoker.faces.join_commands import add_join_commands
+from stoker.faces.journal_commands import journal
+from stoker.faces.options import IPythonDir, Json, Profile
 from stoker.faces.profile_commands import add_profile_commands
 from stoker.faces.queue_commands import queue
 from stoker.faces.screen import Screen, Terminal, screen_of
@@ -24,12 +28,14 @@ from stoker.faces.spec_commands import add_spec_commands
 from stoker.profile import apply_plan, check_plan, list_config_files, read_plan, verify_plan
 from stoker.workloads import VIAS, WORKLOADS, run_workload
 
-__all__ = ["WrongUsage", "call", "main", "run"]
+__all__ = ["INTERRUPTED", "WrongUsage", "call", "main", "run"]
 
 WrongUsage: Any = typer.BadParameter.__base__
 """What typer raises for words that make no command (click's ``UsageError``, or that of the click within typer)."""
 
-_INTERRUPTED = 130
+INTERRUPTED = 130
+"""The exit code of a command that was interrupted."""
+
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 app = typer.Typer(
@@ -40,6 +46,7 @@ app = typer.Typer(
 )
 app.add_typer(bench, name="bench")
 app.add_typer(queue, name="queue")
+app.add_typer(journal, name="journal")
 
 Spec = Annotated[
     str | None,
@@ -50,21 +57,6 @@ Spec = Annotated[
         show_default=False,
     ),
 ]
-Profile = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="PROFILE",
-        help="The profile's name, or NAME:CLUSTER_ID, or the spec's path. Without it: the only cluster that runs.",
-        show_default=False,
-    ),
-]
-IPythonDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--ipython-dir", help="Where profiles are. Default: as the spec says, else $IPYTHONDIR, else ~/.ipython."
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Wait = Annotated[
     float, typer.Option("--wait", min=0, help="Seconds to wait for another command that starts or stops the cluster.")
 ]
@@ -95,9 +87,9 @@ def run(arguments: list[str], screen: Screen) -> int:
         screen.fail(f"stoker: {error}")
         return 1
     except (KeyboardInterrupt, typer.Abort):
-        code = _INTERRUPTED
+        code = INTERRUPTED
     # Some versions of typer turn an interrupt into this code themselves.
-    if code == _INTERRUPTED:
+    if code == INTERRUPTED:
         screen.fail("stoker: interrupted")
     return code
 
@@ -172,7 +164,11 @@ def up(
     wait: Wait = 120.0,
     json: Json = False,
 ) -> None:
-    """Make a cluster run: apply its spec, start controller and engines, wait until every engine answers."""
+    """Make a cluster run: apply its spec, start controller and engines, wait until every engine is there.
+
+    A supervisor keeps it from then on: what dies is started again. Of a cluster that runs already, what the spec says
+    otherwise is changed where that can be done live (numbers of engines, lease, limits), and named where it cannot.
+    """
     screen = screen_of(context)
     value, source = resolve_spec(spec, ipython_dir=ipython_dir)
     started = start_cluster(value, source=source, wait=wait, on_stage=lambda stage: screen.tell(f"{stage} ..."))
@@ -182,7 +178,7 @@ def up(
 
 @app.command()
 def status(context: typer.Context, profile: Profile = None, ipython_dir: IPythonDir = None, json: Json = False) -> None:
-    """Show how a cluster is; without a name, every one that runs."""
+    """Show how a cluster is, process by process; without a name, every one that runs."""
     screen = screen_of(context)
     if profile is not None:
         screen.show(read_status(find_cluster(profile, ipython_dir=ipython_dir)), as_json=json)
@@ -214,6 +210,14 @@ def run_(
     serial_times: Annotated[int | None, typer.Option(help="sum: how many of them serially. Default: 10.")] = None,
     count: Annotated[int | None, typer.Option(help="primes: how many. Default: 1000.")] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that each way may take.")] = 600.0,
+    journal: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            dir_okay=False,
+            help="Keep what is finished of the way 'stoker' in this file; the same command again goes on from there.",
+        ),
+    ] = None,
     ipython_dir: IPythonDir = None,
     json: Json = False,
 ) -> int:
@@ -222,6 +226,8 @@ def run_(
     names = WORKLOADS if workload == "all" else (workload,)
     if not set(names) <= set(WORKLOADS):
         raise typer.BadParameter(f"no workload {workload!r}; there are: {', '.join(WORKLOADS)}, all", context)
+    if journal is not None and len(names) > 1:
+        raise typer.BadParameter("a journal is of one workload", context, param_hint="'--journal'")
     given = {"n": n, "times": times, "serial_times": serial_times, "count": count}
     with connect(profile, ipython_dir=ipython_dir) as cluster:
         reports = tuple(
@@ -231,6 +237,7 @@ def run_(
                 engines=len(cluster.client.ids),
                 vias=via.split(","),
                 timeout=timeout,
+                journal=journal,
                 on_outcome=lambda outcome: screen.tell(f"{outcome.workload} via {outcome.via} ..."),
                 **given,
             )
@@ -252,6 +259,8 @@ def _leave(signum: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+add_cluster_commands(app)
 add_profile_commands(app)
 add_change_commands(app)
+add_join_commands(app)
 add_spec_commands(app)

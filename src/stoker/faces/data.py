@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stoker.cluster import Address, Started
+from stoker.compute import JournalInfo
 from stoker.profile import Plan, ProfileDirectory
 from stoker.profile.migrate import Migration
 
@@ -35,6 +36,12 @@ def to_data(value: object) -> Any:
 @to_data.register
 def _(value: Path) -> str:
     return str(value)
+
+
+@to_data.register
+def _(value: JournalInfo) -> dict[str, Any]:
+    fields = {field.name: to_data(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return {**fields, "complete": value.complete}
 
 
 @to_data.register
@@ -70,7 +77,10 @@ def _(value: Started) -> dict[str, Any]:
         **to_data(value.address),
         "new": value.new,
         "seconds": value.seconds,
-        "encrypted": value.record.encrypted,
+        "changes": list(value.changes),
+        "encrypted": value.record.plan.encrypted,
         "engines": [to_data(engine) for engine in value.record.engines],
         "notices": list(value.notices),
+        "open_ports": list(value.open_ports),
+        "hindrances": dict(value.hindrances),
     }

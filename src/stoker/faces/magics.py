@@ -12,7 +12,7 @@ from IPython.core.magic import Magics, line_magic, magics_class
 
 from stoker.cluster import Cluster, ClusterStatus, Started, Stopped
 from stoker.errors import StokerError
-from stoker.faces.command_line import WrongUsage, call
+from stoker.faces.command_line import INTERRUPTED, WrongUsage, call
 from stoker.faces.screen import Collector
 from stoker.faces.tables import Shown, render_html, render_text
 from stoker.workloads import Report
@@ -55,11 +55,14 @@ class StokerMagics(Magics):  # type: ignore[misc]
         """
         screen = Collector(lambda text: typer.echo(text, err=True))
         try:
-            call(shlex.split(line) or ["--help"], screen)
+            code = call(shlex.split(line) or ["--help"], screen)
         except WrongUsage as error:
             raise UsageError(error.format_message()) from None
         except ValueError as error:  # a quote that is not closed
             raise UsageError(str(error)) from None
+        if code == INTERRUPTED:
+            # Or what stands below in the cell would run.
+            raise KeyboardInterrupt
         for value in screen.values:
             self._note(value)
         if not screen.values:

@@ -9,6 +9,7 @@ import typer
 
 from stoker.cluster import resolve_spec
 from stoker.errors import UnknownTargetError
+from stoker.faces.options import IPythonDir, Json
 from stoker.faces.screen import screen_of
 from stoker.profile import ProfileDirectory
 from stoker.profile.check import check_profile
@@ -25,13 +26,6 @@ Target = Annotated[
         show_default=False,
     ),
 ]
-IPythonDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--ipython-dir", help="Where profiles are. Default: as the spec says, else $IPYTHONDIR, else ~/.ipython."
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def add_profile_commands(app: typer.Typer) -> None:

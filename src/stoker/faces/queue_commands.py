@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json as json_module
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from stoker.faces.screen import Screen, screen_of
+from stoker.faces.options import Json
+from stoker.faces.screen import Screen, screen_of, until_nobody_reads
 from stoker.queue.calls import PRIMES, parse_calls
 from stoker.queue.client import Queue
 from stoker.queue.directory import Address, QueueDirectory, parse_address
@@ -30,7 +30,7 @@ queue = typer.Typer(
     no_args_is_help=True,
 )
 
-Spec = Annotated[Path | None, typer.Option("--spec", metavar="FILE", help="A spec, for what its section [queue] says.")]
+Spec = Annotated[Path | None, typer.Option("--spec", metavar="FILE", help="A spec, for what its section queue says.")]
 Directory = Annotated[
     Path | None,
     typer.Option(
@@ -51,7 +51,6 @@ Key = Annotated[
 Wait = Annotated[
     float, typer.Option("--wait", min=0, help="Seconds for which a server that does not answer is tried again.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 @queue.command()
@@ -66,13 +65,15 @@ def serve(
         int | None, typer.Option(min=1, max=65535, help="Default: as when it was last served, else any free one.")
     ] = None,
     lease: Annotated[
-        float | None, typer.Option(min=1, help="Seconds of silence after which a worker's jobs go to others [30].")
+        float | None,
+        typer.Option(min=1, help="Seconds of silence after which a worker's jobs go to others. Default: 30."),
     ] = None,
     attempts: Annotated[
-        int | None, typer.Option(min=1, help="How many workers a job may kill before it is given up [3].")
+        int | None, typer.Option(min=1, help="How many workers a job may kill before it is given up. Default: 3.")
     ] = None,
     time_limit: Annotated[
-        float | None, typer.Option(help="Seconds that a job may take unless its producer says otherwise [no limit].")
+        float | None,
+        typer.Option(help="Seconds that a job may take unless its producer says otherwise. Default: no limit."),
     ] = None,
     new: Annotated[bool, typer.Option("--new", help="Put the old journal aside, and begin an empty one.")] = False,
 ) -> None:
@@ -192,15 +193,10 @@ def results(
     """
     screen = screen_of(context)
     failed = False
-    with _connect(screen, spec, directory, address, key, wait) as connected:
-        try:
-            for result in connected.results(follow=follow, after=after):
-                failed = failed or not result.ok
-                print(_render_line(result) if json else _render_text(result), flush=follow)  # noqa: T201
-            sys.stdout.flush()
-        except BrokenPipeError:
-            # Whoever reads has seen enough (`| head`); Python would complain about it once more at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with _connect(screen, spec, directory, address, key, wait) as connected, until_nobody_reads():
+        for result in connected.results(follow=follow, after=after):
+            failed = failed or not result.ok
+            print(_render_line(result) if json else _render_text(result), flush=follow)  # noqa: T201
     return 1 if failed else 0
 
 

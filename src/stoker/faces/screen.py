@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import typer
 from rich.console import Console
@@ -11,7 +14,7 @@ from rich.console import Console
 from stoker.faces.data import render_json
 from stoker.faces.tables import render_table, render_text
 
-__all__ = ["Collector", "Screen", "Terminal", "screen_of"]
+__all__ = ["Collector", "Screen", "Terminal", "screen_of", "until_nobody_reads"]
 
 
 _WIDE = 10_000
@@ -24,6 +27,10 @@ class Screen(ABC):
     @abstractmethod
     def show(self, value: object, *, as_json: bool = False) -> None:
         """Show a result."""
+
+    def stream(self, line: str) -> None:
+        """Show a line of a result that has no end yet."""
+        print(line, flush=True)  # noqa: T201
 
     @abstractmethod
     def tell(self, line: str) -> None:
@@ -45,12 +52,24 @@ def screen_of(context: typer.Context) -> Screen:
     return screen
 
 
+@contextlib.contextmanager
+def until_nobody_reads() -> Iterator[None]:
+    """Print lines in here; it ends quietly where whoever reads them has seen enough (``| head``)."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would complain about it once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class Terminal(Screen):
     """Results on standard output, all else on standard error. A pipe gets plain lines."""
 
     def __init__(self) -> None:
-        self._out = Console()
-        self._error = Console(stderr=True, highlight=False, soft_wrap=True)
+        # Neither markup nor emoji: names, paths and causes are shown as they are, also [Errno 2] and lab:fire:.
+        self._out = Console(markup=False, emoji=False)
+        self._error = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
     def show(self, value: object, *, as_json: bool = False) -> None:
         if as_json:
@@ -61,13 +80,13 @@ class Terminal(Screen):
             print(render_text(value, width=_WIDE))  # noqa: T201
 
     def tell(self, line: str) -> None:
-        self._error.print(line, style="dim", markup=False)
+        self._error.print(line, style="dim")
 
     def warn(self, line: str) -> None:
-        self._error.print(f"warning: {line}", style="yellow", markup=False)
+        self._error.print(f"warning: {line}", style="yellow")
 
     def fail(self, text: str) -> None:
-        self._error.print(text, style="red", markup=False)
+        self._error.print(text, style="red")
 
 
 class Collector(Screen):

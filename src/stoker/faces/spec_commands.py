@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from stoker.faces.options import Json
 from stoker.faces.screen import screen_of
 from stoker.profile import ProfileDirectory
 from stoker.profile.explain import read_explanation
@@ -58,7 +59,7 @@ def explain_setting(
     ipython_dir: Annotated[
         Path | None, typer.Option("--ipython-dir", help="Where profiles are. Default: $IPYTHONDIR, else ~/.ipython.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Say what a setting is: type, default, allowed values, help, files, and the key of the spec that says it."""
     directory = None if profile is None else ProfileDirectory.named(profile, ipython_dir=ipython_dir)

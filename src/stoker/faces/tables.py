@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
+import time
 from functools import singledispatch
 from typing import Any
 
-from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.syntax import Syntax
-from rich.table import Table
 from rich.text import Text
 
 from stoker.bench import BenchRecord, Machine, Spread, Summary
 from stoker.cluster import Cluster, ClusterStatus, Started, Stopped
+from stoker.compute import JournalInfo
+from stoker.faces.cluster_tables import render_started, render_status
+from stoker.faces.grids import make_grid, make_table
 from stoker.profile import Plan
 from stoker.profile.explain import Explanation, KeyInfo, Origin, TraitUse
 from stoker.profile.finding import Finding
@@ -46,7 +48,7 @@ def _(value: Migration) -> RenderableType:
     rows += [(step, Text("left to you", style="bold red")) for step in value.left]
     if not rows:
         return Text(f"{value.plan.directory.path}: no old settings")
-    table = _table("line", "setting", "done", "spec", "why")
+    table = make_table("line", "setting", "done", "spec", "why")
     for step, done in rows:
         keys = "\n".join(f"{key} = {item!r}" for key, item in step.becomes.items())
         table.add_row(f"{step.path.name}:{step.line}", step.setting, done, keys, step.note)
@@ -55,26 +57,12 @@ def _(value: Migration) -> RenderableType:
 
 @render_table.register
 def _(value: Started) -> RenderableType:
-    address, record = value.address, value.record
-    count = len(record.engines)
-    engines = f"{count} engine{'' if count == 1 else 's'}"
-    if not value.new:
-        return Text(f"{address.name} runs already, with {engines}; nothing was changed")
-    table = _grid()
-    table.add_row("cluster", f"{address.name}, up in {value.seconds:.1f} s")
-    table.add_row("controller", f"{_where(record.client_address, record.engine_address)}, {record.scheduler}")
-    table.add_row("", "encrypted (CurveZMQ)" if record.encrypted else Text("not encrypted", style="bold red"))
-    table.add_row("engines", f"{count} on this machine")
-    table.add_row("logs", str(address.directory.log))
-    for line in _connect_lines(address.directory.name, address.cluster_id):
-        table.add_row("connect", line)
-    table.add_row("end it", f"stoker down {address.name}")
-    return table
+    return render_started(value)
 
 
 @render_table.register
 def _(value: QueueStatus) -> RenderableType:
-    table = _grid()
+    table = make_grid()
     table.add_row("queue", f"{value.address}, {'closed: no more jobs come' if value.closed else 'open'}")
     table.add_row("jobs", f"{value.put}: {value.waiting} waiting, {value.running} running, {value.done} done")
     if value.failed:
@@ -89,34 +77,28 @@ def _(value: QueueStatus) -> RenderableType:
 
 
 @render_table.register
+def _(value: JournalInfo) -> RenderableType:
+    table = make_grid()
+    begun, written = (time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each)) for each in (value.begun, value.written))
+    table.add_row("journal", Text(str(value.path)))
+    table.add_row("function", Text(f"{value.function}, {value.call} over {value.inputs}"))
+    table.add_row("results", f"{value.done:,} of {'?' if value.total is None else f'{value.total:,}'}")
+    table.add_row("", Text("complete", style="green") if value.complete else Text("not complete", style="bold"))
+    table.add_row("begun", f"{begun}; called {'once' if value.calls == 1 else f'{value.calls} times'}")
+    table.add_row("written", written)
+    return table
+
+
+@render_table.register
 def _(value: Stopped) -> RenderableType:
     killed = f", {value.killed} of them by force" if value.killed else ""
-    return Text(f"{value.address.name} is down: {value.processes} processes ended{killed}")
+    left = f"; not within reach, and gone after the lease: {', '.join(value.unreached)}" if value.unreached else ""
+    return Text(f"{value.address.name} is down: {value.processes} processes ended{killed}{left}")
 
 
 @render_table.register
 def _(value: ClusterStatus) -> RenderableType:
-    head = _grid()
-    head.add_row("cluster", f"{value.name} in {value.directory}")
-    head.add_row("state", Text(value.state, style=_STATES.get(value.state, "")))
-    if value.detail:
-        head.add_row("", value.detail)
-    if value.state in ("stopped", "foreign"):
-        return head
-    where = _where(value.client_address, value.engine_address)
-    head.add_row("controller", f"{where}, {value.scheduler}, pid {value.controller_pid}, {_age(value.seconds)}")
-    head.add_row("", "encrypted (CurveZMQ)" if value.encrypted else Text("not encrypted", style="bold red"))
-    table = _table("engine", "group", "pid", "state", "since", "log")
-    for engine in value.engines:
-        table.add_row(
-            str(engine.number),
-            f"engines[{engine.group}]",
-            str(engine.pid),
-            Text(engine.state, style=_STATES.get(engine.state, "")),
-            _age(engine.seconds),
-            engine.log,
-        )
-    return Group(head, table)
+    return render_status(value)
 
 
 @render_table.register
@@ -139,7 +121,7 @@ def _(value: Report) -> RenderableType:
 
 
 def _render_findings(findings: tuple[Finding, ...]) -> RenderableType:
-    table = _table("where", "setting", "kind", "today", "what to do")
+    table = make_table("where", "setting", "kind", "today", "what to do")
     for finding in findings:
         place = str(finding.path) if finding.line is None else f"{finding.path}:{finding.line}"
         kind = Text(finding.kind, style=_KINDS.get(finding.kind, ""))
@@ -148,7 +130,7 @@ def _render_findings(findings: tuple[Finding, ...]) -> RenderableType:
 
 
 def _render_reports(reports: tuple[Report, ...]) -> RenderableType:
-    table = _table("workload", "via", "items", "seconds", "speed-up", "efficiency", "result", "right")
+    table = make_table("workload", "via", "items", "seconds", "speed-up", "efficiency", "result", "right")
     for outcome in (outcome for report in reports for outcome in report.outcomes):
         table.add_row(
             outcome.workload,
@@ -168,23 +150,28 @@ def _(value: BenchRecord) -> RenderableType:
     names = [f"{measure.name} {measure.unit}" for measure in value.measures]
     compared = f"{value.measures[0].comparison} {value.baseline}"
     workers = any(summary.case.unit == "worker" for summary in value.summaries)
-    table = _table("contender", "workers" if workers else "engines", "rounds", *names, compared, "remarks")
+    sizes = dict.fromkeys(summary.case.sizes for summary in value.summaries if summary.case.sizes)
+    # What all cases have in common is no column.
+    work = ["work"] if len(sizes) > 1 else []
+    columns = ("workers" if workers else "engines", *work, "rounds", *names, compared, "remarks")
+    table = make_table("contender", *columns)
     for summary in value.summaries:
         spreads = [_spread(spread) for spread in summary.spreads] or [""] * len(names)
         ratio = _ratio(summary.spreads[0]) if summary.spreads else ""
-        engines, rounds = str(summary.case.engines), str(summary.rounds)
-        table.add_row(summary.contender, engines, rounds, *spreads, ratio, _remarks(summary))
+        case = [str(summary.case.engines), *([summary.case.sizes] if work else [])]
+        table.add_row(summary.contender, *case, str(summary.rounds), *spreads, ratio, _remarks(summary))
     for skipped in value.skipped:
-        table.add_row(skipped.contender, "", "0", *([""] * len(names)), "", Text(f"skipped: {skipped.reason}"))
-    sizes = dict.fromkeys(summary.case.sizes for summary in value.summaries if summary.case.sizes)
-    foot = ("median (least to most) of rounds taken in turn", *sizes, _machine(value.machine))
+        reason = Text(f"skipped: {skipped.reason}")
+        table.add_row(skipped.contender, "", *[""] * len(work), "0", *([""] * len(names)), "", reason)
+    common = () if work else sizes
+    foot = ("median (least to most) of rounds taken in turn", *common, _machine(value.machine))
     return Group(table, Text("; ".join(foot), style="dim"))
 
 
 @render_table.register
 def _(value: Explanation) -> RenderableType:
     if len(value.traits) > _FEW:
-        table = _table("setting", "type", "default", "key of the spec", "files")
+        table = make_table("setting", "type", "default", "key of the spec", "files")
         for use in value.traits:
             trait = use.trait
             default = "made at run time" if trait.default is None else trait.default
@@ -194,7 +181,7 @@ def _(value: Explanation) -> RenderableType:
 
 
 def _render_key(key: KeyInfo) -> RenderableType:
-    table = _grid()
+    table = make_grid()
     table.add_row("key of the spec", Text(key.key))
     table.add_row("default", Text("not given" if key.default is None else key.default))
     if key.choices:
@@ -206,7 +193,7 @@ def _render_key(key: KeyInfo) -> RenderableType:
 
 
 def _render_trait(use: TraitUse) -> RenderableType:
-    trait, table = use.trait, _grid()
+    trait, table = use.trait, make_grid()
     table.add_row("setting", Text(f"c.{trait.setting}"))
     table.add_row("type", Text(trait.type))
     table.add_row("default", Text("made at run time" if trait.default is None else trait.default))
@@ -227,6 +214,10 @@ def _say_origin(origin: Origin) -> str:
     return f"{origin.value} ({origin.path}:{origin.line}: c.{origin.setting}, {who})"
 
 
+_AS_IT_IS: dict[str, Any] = {"markup": False, "emoji": False}
+"""Names, paths and causes are shown letter by letter, also ``[Errno 2]`` and ``lab:fire:``."""
+
+
 class Shown:
     """A value that shows itself: as text in a shell, as HTML in a notebook."""
 
@@ -242,7 +233,7 @@ class Shown:
 
 def render_text(value: object, *, width: int = 120) -> str:
     """Render a value as plain text."""
-    console = Console(file=io.StringIO(), width=width, color_system=None, force_jupyter=False)
+    console = Console(file=io.StringIO(), width=width, color_system=None, force_jupyter=False, **_AS_IT_IS)
     shown = render_table(value)
     # Plain text has no columns that would need a width.
     console.print(shown, soft_wrap=isinstance(shown, Text))
@@ -252,37 +243,18 @@ def render_text(value: object, *, width: int = 120) -> str:
 
 def render_html(value: object, *, width: int = 120) -> str:
     """Render a value as a piece of HTML."""
-    console = Console(file=io.StringIO(), width=width, record=True, force_jupyter=False)
+    console = Console(file=io.StringIO(), width=width, record=True, force_jupyter=False, **_AS_IT_IS)
     console.print(render_table(value))
     return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
 
-_STATES = {"running": "green", "ready": "green", "broken": "bold red", "ended": "bold red", "starting": "yellow"}
-
-
-def _where(client: str, engine: str) -> str:
-    named = [("all interfaces" if address == "*" else address) for address in (client, engine)]
-    return named[0] if named[0] == named[1] else f"{named[0]} for clients, {named[1]} for engines"
-
-
-def _connect_lines(profile: str, cluster_id: str) -> tuple[str, str]:
-    more = f', cluster_id="{cluster_id}"' if cluster_id else ""
-    name = f"{profile}:{cluster_id}" if cluster_id else profile
-    return f'stoker.connect("{name}")', f'ipyparallel.Client(profile="{profile}"{more})'
-
-
-def _age(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
-
-
 def _spread(spread: Spread) -> str:
-    if spread.minimum == spread.maximum:
-        return f"{spread.median:.2f}"
-    return f"{spread.median:.2f} ({spread.minimum:.2f} to {spread.maximum:.2f})"
+    median, minimum, maximum = map(_figure, (spread.median, spread.minimum, spread.maximum))
+    return median if spread.minimum == spread.maximum else f"{median} ({minimum} to {maximum})"
+
+
+def _figure(value: float) -> str:
+    return f"{value:.2f}" if value < _MANY else f"{value:,.0f}"
 
 
 def _ratio(spread: Spread) -> str:
@@ -313,23 +285,9 @@ def _machine(machine: Machine) -> str:
     )
 
 
-def _grid() -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    return table
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for column in columns:
-        right: Any = "right" if column in _NUMBERS else "left"
-        table.add_column(column, justify=right, overflow="fold", no_wrap=column not in _LONG)
-    return table
-
-
 _KINDS = {"old": "yellow", "wrong": "bold red", "overridden": "red", "drifted": "yellow", "exposed": "bold red"}
-_LONG = ("log", "result", "remarks", "where", "setting", "today", "what to do", "spec", "why")
 _FEW = 3
+_MANY = 1000
+"""From here on figures are shown without decimals."""
+
 """Traits up to this number are shown in full."""
-_NUMBERS = ("engine", "engines", "workers", "rounds", "pid", "items", "seconds", "speed-up", "efficiency")
