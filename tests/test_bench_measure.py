@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import signal
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from stoker.bench import QUEUE, START, Case, Contender, Sample, Skipped, measure
-from stoker.bench.measure import MARK, parse_figures, render_environment
+from stoker.bench import MEMORY, QUEUE, START, SUBMIT, THROUGHPUT, WORKLOADS, Case, Contender, Sample, Skipped, measure
+from stoker.bench.measure import MARK, Taken, parse_figures, render_environment
+from stoker.bench.workloads import plan_works
 from stoker.system.processes import ProcessId, identify, is_running
 
 TWO = Case(engines=2)
@@ -155,6 +157,23 @@ def test_what_fails_in_preparation_is_the_reason(make: Make) -> None:
 
 
 @pytest.mark.live
+def test_one_has_no_part_in_a_case_of_more_items_than_it_takes(make: Make) -> None:
+    few, many = (Case(engines=2, kind="range", items=count) for count in (10, 11))
+
+    taken = measure(
+        [make("slow", SUCCEEDS, most_items=10), make("fast", SUCCEEDS)], [TWO, few, many], rounds=1, timeout=60
+    )
+
+    assert [(sample.case, sample.contender) for sample in taken.samples] == [
+        (TWO, "slow"),
+        (TWO, "fast"),
+        (few, "slow"),
+        (few, "fast"),
+        (many, "fast"),
+    ]
+
+
+@pytest.mark.live
 def test_one_whose_modules_are_missing_is_skipped_with_the_reason(make: Make) -> None:
     told: list[Skipped] = []
 
@@ -169,6 +188,16 @@ def test_one_whose_modules_are_missing_is_skipped_with_the_reason(make: Make) ->
     reason = "ended with status 1: ModuleNotFoundError: No module named 'no_such_module'"
     assert taken.skipped == tuple(told) == (Skipped(contender="far", reason=reason),)
     assert [sample.contender for sample in taken.samples] == ["here"]
+
+
+@pytest.mark.live
+def test_one_that_needs_an_extra_is_skipped_with_its_name(make: Make) -> None:
+    taken = measure([make("far", SUCCEEDS, modules=("no_such_module",), extra="bench")], [TWO], rounds=1, timeout=60)
+
+    reason = (
+        "ended with status 1: ModuleNotFoundError: No module named 'no_such_module'; it comes with the extra 'bench'"
+    )
+    assert taken == Taken(samples=(), skipped=(Skipped(contender="far", reason=reason),))
 
 
 @pytest.mark.live
@@ -210,7 +239,8 @@ def test_figures_are_found_in_the_output(lines: list[str], figures: dict[str, fl
 
 
 def test_nothing_of_the_user_leads_a_program_elsewhere() -> None:
-    user = {"PATH": "/bin", "HOME": "/home/me", "IPP_CONNECTION_INFO": "x", "JUPYTER_PATH": "x", "IPYTHONDIR": "x"}
+    names = ("IPP_CONNECTION_INFO", "JUPYTER_PATH", "IPYTHONDIR", "STOKER_RUN", "RAY_ADDRESS", "DASK_CONFIG")
+    user = {"PATH": "/bin", "HOME": "/home/me"} | dict.fromkeys(names, "x")
 
     environment = render_environment(user, home=Path("/new"), mark="m", more={"IPP_ENABLE_CURVE": "1"})
 
@@ -227,8 +257,15 @@ def test_nothing_of_the_user_leads_a_program_elsewhere() -> None:
 def test_the_start_benchmark_measures_stock_first_and_its_programs_are_there() -> None:
     names = [contender.name for contender in START]
 
-    assert names == ["stock", "stock-encrypted", "stoker", "stoker-applied"]
+    assert names == ["stock", "stock-encrypted", "stoker", "stoker-fresh", "dask", "ray"]
     assert all(contender.program.is_file() for contender in START)
+
+
+def test_what_the_stoker_contenders_import_is_there() -> None:
+    contenders = (*START, *QUEUE, *SUBMIT, *THROUGHPUT, *WORKLOADS, *MEMORY)
+    modules = {module for contender in contenders if contender.extra is None for module in contender.modules}
+
+    assert [module for module in sorted(modules) if importlib.util.find_spec(module) is None] == []
 
 
 def test_the_queue_benchmark_measures_the_tutorials_first_and_its_programs_are_there() -> None:
@@ -236,3 +273,46 @@ def test_the_queue_benchmark_measures_the_tutorials_first_and_its_programs_are_t
 
     assert names == ["tutorial", "tutorial-nodelay", "pool", "stoker"]
     assert all(contender.program.is_file() for contender in QUEUE)
+
+
+def test_the_throughput_benchmark_measures_the_pool_first_and_its_programs_are_there() -> None:
+    names = [contender.name for contender in THROUGHPUT]
+
+    assert names == ["pool", "executor", "joblib", "plain", "dask", "ray", "stoker"]
+    assert all(contender.program.is_file() for contender in THROUGHPUT)
+    assert [contender.name for contender in THROUGHPUT if not contender.takes(20_001)] == ["plain", "dask", "ray"]
+    assert all(contender.takes(20_000) and contender.takes(None) for contender in THROUGHPUT)
+
+
+def test_the_submit_benchmark_measures_the_pool_first_and_its_programs_are_there() -> None:
+    names = [contender.name for contender in SUBMIT]
+
+    assert names == ["pool", "executor", "plain", "dask", "ray", "stoker"]
+    assert all(contender.program.is_file() for contender in SUBMIT)
+
+
+def test_the_workloads_benchmark_measures_a_loop_first_and_its_programs_are_there() -> None:
+    names = [contender.name for contender in WORKLOADS]
+
+    assert names == ["serial", "pool", "plain", "stoker"]
+    assert all(contender.program.is_file() for contender in WORKLOADS)
+
+
+def test_the_memory_benchmark_measures_plain_ipyparallel_first_and_its_programs_are_there() -> None:
+    names = [contender.name for contender in MEMORY]
+
+    assert names == ["plain", "plain-encrypted", "stoker"]
+    assert all(contender.program.is_file() for contender in MEMORY)
+    assert [contender.name for contender in MEMORY if contender.takes(5_000_000)] == ["stoker"]
+
+
+def test_works_are_planned_in_the_order_they_were_asked_for_and_items_of_a_duration_fill_the_seconds() -> None:
+    works = plan_works(("spin", "sum", "primes"), n=10, times=3, count=50, durations=(0.001, 0.3, 5.0), seconds=4.0)
+
+    assert works == [
+        {"kind": "spin", "items": 4000, "duration": 0.001},
+        {"kind": "spin", "items": 13, "duration": 0.3},
+        {"kind": "spin", "items": 1, "duration": 5.0},
+        {"kind": "sum", "items": 3, "numbers": 10},
+        {"kind": "primes", "items": 50},
+    ]

@@ -119,6 +119,19 @@ def test_without_the_baseline_there_is_no_ratio() -> None:
     )
 
 
+def test_a_figure_of_nothing_has_no_part_in_the_ratio() -> None:
+    record = a_record(
+        a_sample("stock", 1, 6.0),
+        a_sample("stoker", 1, 0.0),
+        a_sample("stock", 2, 6.0),
+        a_sample("stoker", 2, 3.0),
+    )
+
+    assert the_start(record, "stoker") == Spread(
+        measure="start", median=1.5, minimum=0.0, maximum=3.0, ratio=2.0, ratio_minimum=2.0, ratio_maximum=2.0
+    )
+
+
 def test_cases_are_not_mixed() -> None:
     many = Case(engines=16)
     record = a_record(
@@ -163,10 +176,22 @@ def test_a_sample_has_either_figures_or_a_problem(figures: dict[str, float], pro
         Sample(contender="stock", case=TWO, round=1, figures=figures, problem=problem)
 
 
-@pytest.mark.parametrize("name", ["engines", "jobs", "primes"])
+@pytest.mark.parametrize("name", ["engines", "jobs", "primes", "items", "numbers", "repeats"])
 def test_none_of_something_is_no_case(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}: .* got 0"):
         Case(**{"engines": 2, name: 0})
+
+
+@pytest.mark.parametrize("name", ["idle", "duration"])
+def test_what_takes_no_seconds_is_no_case(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"{name}: it takes more than 0 s, got 0"):
+        Case(**{"engines": 2, name: 0})
+
+
+@pytest.mark.parametrize("half", [{"kind": "range"}, {"items": 10}], ids=["no-number", "no-kind"])
+def test_items_have_a_kind_and_a_number(half: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="items: a kind has a number, and a number a kind, got"):
+        Case(engines=2, **half)
 
 
 @pytest.mark.parametrize(
@@ -178,11 +203,34 @@ def test_none_of_something_is_no_case(name: str) -> None:
             "2 workers, 10 trivial jobs, 5 primes",
             {"engines": 2, "jobs": 10, "primes": 5},
         ),
+        (Case(engines=8, hosts=2), "8 engines on 2 hosts", {"engines": 8, "hosts": 2}),
+        (Case(engines=4, hosts=1), "4 engines on 1 host", {"engines": 4, "hosts": 1}),
         (Case(engines=1, primes=5), "1 worker, 5 primes", {"engines": 1, "primes": 5}),
+        (Case(engines=2, idle=1.5), "2 engines", {"engines": 2, "idle": 1.5}),
+        (
+            Case(engines=2, kind="range", items=20_000, repeats=3),
+            "2 workers, range x 20,000",
+            {"engines": 2, "kind": "range", "items": 20_000, "repeats": 3},
+        ),
+        (
+            Case(engines=2, kind="range", items=50_000, batch=1),
+            "2 workers, range x 50,000 in batches of 1",
+            {"engines": 2, "kind": "range", "items": 50_000, "batch": 1},
+        ),
+        (
+            Case(engines=2, kind="sum", items=100, numbers=10_000_000),
+            "2 workers, sum of 10,000,000 x 100",
+            {"engines": 2, "kind": "sum", "items": 100, "numbers": 10_000_000},
+        ),
+        (
+            Case(engines=1, kind="spin", items=4000, duration=0.001),
+            "1 worker, spin 1 ms x 4,000",
+            {"engines": 1, "kind": "spin", "items": 4000, "duration": 0.001},
+        ),
     ],
-    ids=["engines", "workers", "primes-alone"],
+    ids=["engines", "workers", "hosts", "host", "primes-alone", "idle", "input", "batches", "sum", "spin"],
 )
-def test_a_case_says_nothing_of_what_it_is_not_about(case: Case, said: str, data: dict[str, int]) -> None:
+def test_a_case_says_nothing_of_what_it_is_not_about(case: Case, said: str, data: dict[str, float | str]) -> None:
     assert (str(case), render_case(case)) == (said, data)
 
 
@@ -277,3 +325,34 @@ def test_the_table_of_a_queue_names_workers_and_how_much_there_was_to_do() -> No
 
     assert lines[0] == "contender workers rounds start s stop s times as fast as stock remarks"
     assert lines[-1].startswith("median (least to most) of rounds taken in turn; 10 trivial jobs, 5 primes; 2 cores")
+
+
+def test_the_table_of_several_works_has_a_column_for_them_and_large_figures_have_no_decimals() -> None:
+    samples = [
+        Sample(contender=name, case=Case(engines=2, kind=kind, items=20_000), round=1, figures={"best": rate})
+        for kind in ("range", "strings")
+        for name, rate in (("pool", 1234567.0), ("stoker", 617283.5))
+    ]
+    record = BenchRecord(
+        benchmark="throughput",
+        measures=(Measure(name="best", unit="items/s", less_is_better=False),),
+        baseline="pool",
+        about={"pool": "", "ray": "", "stoker": ""},
+        rounds=1,
+        timeout=1.0,
+        machine=MACHINE,
+        samples=tuple(samples),
+        skipped=(Skipped(contender="ray", reason="No module named 'ray'"),),
+    )
+
+    lines = [" ".join(line.split()) for line in render_text(record, width=200).splitlines()]
+
+    assert lines[0] == "contender workers work rounds best items/s times as fast as pool remarks"
+    assert lines[2:-1] == [
+        "pool 2 range x 20,000 1 1,234,567 1.00",
+        "stoker 2 range x 20,000 1 617,284 0.50",
+        "pool 2 strings x 20,000 1 1,234,567 1.00",
+        "stoker 2 strings x 20,000 1 617,284 0.50",
+        "ray 0 skipped: No module named 'ray'",
+    ]
+    assert lines[-1].startswith("median (least to most) of rounds taken in turn; 2 cores")

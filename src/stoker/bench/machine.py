@@ -13,8 +13,20 @@ from stoker.system.machine import read_cores
 
 __all__ = ["PACKAGES", "Machine", "read_machine"]
 
-PACKAGES = ("stoker", "ipyparallel", "ipython", "ipykernel", "pyzmq", "tornado", "traitlets", "numpy")
-"""The packages whose versions bear on the figures of ipyparallel and stoker."""
+PACKAGES = (
+    "stoker",
+    "ipyparallel",
+    "ipython",
+    "ipykernel",
+    "pyzmq",
+    "tornado",
+    "traitlets",
+    "numpy",
+    "distributed",
+    "joblib",
+    "ray",
+)
+"""The packages whose versions bear on the figures of those who are measured."""
 
 _CPUINFO = Path("/proc/cpuinfo")
 

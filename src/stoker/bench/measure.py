@@ -37,7 +37,7 @@ nannies of ipyparallel's engines take up to three."""
 _GRACE = 2.0
 """Seconds between asking what is left to end, and killing it."""
 
-_FOREIGN = ("IPP_", "STOKER_RUN", "IPYTHON", "JUPYTER")
+_FOREIGN = ("IPP_", "STOKER_", "IPYTHON", "JUPYTER", "DASK_", "RAY_", "JOBLIB_", "LOKY_")
 """Variables of the user's that would lead a program to another cluster, profile or setting."""
 
 
@@ -62,7 +62,8 @@ def measure(
 
     Args:
         contenders: Who takes turns, in this order.
-        cases: One after the other; each has all its rounds before the next begins.
+        cases: One after the other; each has all its rounds before the next begins. Those with more items than a
+            contender takes are left out for it.
         rounds: How often each contender runs in each case. One that used up its time is not run again in
             that case.
         timeout: Seconds that a program may take.
@@ -72,11 +73,14 @@ def measure(
     skipped = {}
     for contender in contenders:
         if (reason := _import_modules(contender, timeout)) is not None:
-            skipped[contender.name] = Skipped(contender=contender.name, reason=reason)
+            advice = f"; it comes with the extra {contender.extra!r}" if contender.extra else ""
+            skipped[contender.name] = Skipped(contender=contender.name, reason=f"{reason}{advice}")
             on_skipped(skipped[contender.name])
     samples = []
     for case in cases:
-        running = [contender for contender in contenders if contender.name not in skipped]
+        running = [
+            contender for contender in contenders if contender.name not in skipped and contender.takes(case.items)
+        ]
         for number in range(1, rounds + 1):
             for contender in tuple(running):
                 sample, in_time = _take_sample(contender, case, number, timeout)

@@ -37,33 +37,73 @@ class Case:
     engines: int
     """How many engines, or workers."""
 
+    hosts: int | None = None
+    """On how many other hosts they are, equally many on each; None: on none."""
+
     jobs: int | None = None
     """How many trivial jobs; None where the benchmark is not about a queue."""
 
     primes: int | None = None
     """How many primes, one a job; None as above."""
 
+    idle: float | None = None
+    """Seconds of idleness over which CPU is counted; None: it is not."""
+
+    kind: str | None = None
+    """Which items there are to map: an input, or a workload; None where the benchmark is not about maps."""
+
+    items: int | None = None
+    """How many of them; None as above, as for the rest."""
+
+    numbers: int | None = None
+    """How many numbers each item adds up; None also where items are none that add."""
+
+    duration: float | None = None
+    """CPU seconds that each item takes; None also where its work says that."""
+
+    batch: int | None = None
+    """How many items travel in a message; None also where the contender chooses."""
+
+    repeats: int | None = None
+    """How often a program does all of it; the figures say what it makes of that."""
+
     def __post_init__(self) -> None:
         if self.engines < 1:
             raise ValueError(f"engines: a cluster has 1 or more, got {self.engines}")
-        for name, number in (("jobs", self.jobs), ("primes", self.primes)):
+        for name in ("hosts", "jobs", "primes", "items", "numbers", "batch", "repeats"):
+            number = getattr(self, name)
             if number is not None and number < 1:
                 raise ValueError(f"{name}: there is 1 or more, got {number}")
+        for name, seconds in (("idle", self.idle), ("duration", self.duration)):
+            if seconds is not None and not seconds > 0:
+                raise ValueError(f"{name}: it takes more than 0 s, got {seconds}")
+        if (self.kind is None) != (self.items is None):
+            raise ValueError(f"items: a kind has a number, and a number a kind, got {self.kind!r} and {self.items}")
 
     def __str__(self) -> str:
         number = f"{self.engines} {self.unit}{'' if self.engines == 1 else 's'}"
+        if self.hosts is not None:
+            number = f"{number} on {self.hosts} host{'' if self.hosts == 1 else 's'}"
         return f"{number}, {self.sizes}" if self.sizes else number
 
     @property
     def unit(self) -> str:
         """What one of ``engines`` is called here."""
-        return "engine" if self.jobs is None and self.primes is None else "worker"
+        return "engine" if self.jobs is None and self.primes is None and self.items is None else "worker"
 
     @property
     def sizes(self) -> str:
         """How much there is to do; empty where the benchmark has no choice of it."""
         numbers = {"trivial jobs": self.jobs, "primes": self.primes}
-        return ", ".join(f"{number} {name}" for name, number in numbers.items() if number is not None)
+        given = [f"{number} {name}" for name, number in numbers.items() if number is not None]
+        batches = "" if self.batch is None else f" in batches of {self.batch:,}"
+        return ", ".join(given if self.items is None else [*given, f"{self._item} x {self.items:,}{batches}"])
+
+    @property
+    def _item(self) -> str:
+        if self.duration is not None:
+            return f"{self.kind} {self.duration * 1000:g} ms"
+        return f"{self.kind}" if self.numbers is None else f"{self.kind} of {self.numbers:,}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +161,7 @@ class Spread:
     maximum: float
     ratio: float | None
     """How many times as good as the baseline: the ratio was taken in each round, and this is their median. None
-    where there was no round with figures of both."""
+    where there was no round with figures of both, by which one can divide."""
 
     ratio_minimum: float | None
     ratio_maximum: float | None
@@ -193,9 +233,9 @@ class BenchRecord:
         )
 
 
-def render_case(case: Case) -> dict[str, int]:
+def render_case(case: Case) -> dict[str, float | str]:
     """Render a case as what JSON knows, without what is None."""
-    return {name: number for name, number in asdict(case).items() if number is not None}
+    return {name: value for name, value in asdict(case).items() if value is not None}
 
 
 def render_record(record: BenchRecord) -> dict[str, Any]:
@@ -273,7 +313,8 @@ def _spread(samples: Sequence[Sample], baseline: Mapping[int, Sample], measure: 
         (sample.figures[name], baseline[sample.round].figures[name]) for sample in samples if sample.round in baseline
     ]
     # Round by round: what slows the machine down for a while slows both of a pair.
-    ratios = [base / own if measure.less_is_better else own / base for own, base in pairs]
+    divisions = [(base, own) if measure.less_is_better else (own, base) for own, base in pairs]
+    ratios = [upper / lower for upper, lower in divisions if lower]
     return Spread(
         measure=name,
         median=statistics.median(figures),

@@ -10,23 +10,30 @@ import time
 
 def main() -> None:
     case = json.loads(sys.argv[1])
+    engines = case["engines"]
     begin = time.perf_counter()
 
     import stoker
 
-    spec = stoker.parse_spec({"cluster": {"profile": "bench"}, "engines": [{"count": case["engines"]}]})
+    spec = stoker.parse_spec({"cluster": {"profile": "bench"}, "engines": [{"count": engines}]})
     cluster = stoker.up(spec)
     pid = cluster.view.apply_sync(os.getpid)
-    first = time.perf_counter()
-    encrypted = bool(cluster.client.curve_serverkey)
-    cluster.down()
-    end = time.perf_counter()
+    start = time.perf_counter() - begin
 
     if pid == os.getpid():
         sys.exit("the first result did not come from an engine")
-    if not encrypted:
+    if not cluster.client.curve_serverkey:
         sys.exit("the cluster was not encrypted")
-    sys.stdout.write(f"\nmeasured: {json.dumps({'start': first - begin, 'stop': end - first})}\n")
+    from stoker.bench.footprint import measure_footprint
+
+    # An agent; all that descends from it is engines.
+    figures = measure_footprint(lambda seen: "stoker.agent" in seen.command, engines=engines, idle=case.get("idle", 0))
+
+    begin = time.perf_counter()
+    cluster.down()
+    stop = time.perf_counter() - begin
+
+    sys.stdout.write(f"\nmeasured: {json.dumps({'start': start, 'stop': stop, **figures})}\n")
 
 
 if __name__ == "__main__":
