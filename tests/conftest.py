@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from requirements import do_without
 from stoker.system.processes import ProcessId, find_marked
 
 _TEST_MARK = "STOKER_TEST"
@@ -31,7 +32,7 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", help="also run every seed and every kill")
+    parser.addoption("--long", action="store_true", help="also run what takes long, every seed and every kill")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -83,11 +84,7 @@ def require(request: pytest.FixtureRequest) -> object:
     def need(name: str) -> str:
         path = shutil.which(name) or getattr(importlib.util.find_spec(name), "origin", None)
         if path is None:
-            reason = f"{name} is not installed"
-            required = os.environ.get("STOKER_REQUIRE", "").split(",")
-            if "all" in required or name in required:
-                pytest.fail(reason)
-            pytest.skip(reason)
+            do_without(name, f"{name} is not installed")
         return path
 
     return need

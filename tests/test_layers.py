@@ -44,7 +44,9 @@ def _lint(tree: Path) -> subprocess.CompletedProcess[str]:
         pytest.param("stoker.errors", "", id="errors"),
         pytest.param("stoker.system.processes", "", id="system"),
         pytest.param("stoker.spec", "pydantic", id="spec"),
-        pytest.param("stoker.profile", "pydantic", id="profile"),
+        pytest.param("stoker.profile.plan", "pydantic", id="profile"),
+        pytest.param("stoker.agent.server", "", id="agent"),
+        pytest.param("stoker.cluster.supervise", "", id="supervisor"),
     ],
 )
 def test_importing_loads_nothing_heavy(module: str, heavy: str) -> None:

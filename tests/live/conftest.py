@@ -16,10 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from host_network import HostNetwork, find_hindrance
 
 import stoker
+from requirements import do_without
 from stoker.cluster import Cluster
+from stoker.cluster.record import name_runtime_directory
 from stoker.errors import NotRunningError
+from stoker.profile import ProfileDirectory
 from stoker.system.processes import find_marked
 
 COMMAND_TIMEOUT = 90.0
@@ -144,21 +148,44 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     base = tmp_path_factory.mktemp("shared")
     spec = base / "shared.toml"
     spec.write_text(SHARED_SPEC)
-    with pytest.MonkeyPatch.context() as patch:
-        # Not the mark of the test that happens to be the first to ask for it.
-        patch.setenv("HOME", str(base))
-        patch.setenv("IPYTHONDIR", str(base / "ipython"))
-        patch.setenv("STOKER_TEST", str(base))
+    with apart(base):
         run_to_end(program("stoker"), "up", spec).check()
     yield base / "ipython"
     with contextlib.suppress(NotRunningError):
         stoker.connect("shared", ipython_dir=base / "ipython").down()
-    left = find_marked("STOKER_TEST", str(base))
-    commands = [_read_command(process.pid) for process in left]
-    for process in left:
-        os.kill(process.pid, signal.SIGKILL)
-    assert commands == []
-    assert find_traces(base) == []
+    check_nothing_left(base)
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster of two engines that is this module's own: what tests kill of it comes back."""
+    base = tmp_path_factory.mktemp("own")
+    spec = base / "own.toml"
+    spec.write_text(SHARED_SPEC)
+    with apart(base):
+        run_to_end(program("stoker"), "up", spec).check()
+    with stoker.connect("own", ipython_dir=base / "ipython") as connected:
+        yield connected
+    connected.down()
+    check_nothing_left(base)
+
+
+@pytest.fixture(scope="module")
+def plain_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A client of a cluster of ipyparallel's own, of four engines, that is this module's own."""
+    base = tmp_path_factory.mktemp("plain")
+    with plain_cluster(base) as client:
+        yield client
+    check_nothing_left(base)
+
+
+@pytest.fixture
+def mortal_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The same for one test alone, which may kill engines: nobody starts them again."""
+    base = tmp_path_factory.mktemp("mortal")
+    with plain_cluster(base) as client:
+        yield client
+    check_nothing_left(base)
 
 
 @pytest.fixture
@@ -175,13 +202,80 @@ def cluster(shared_dir: Path) -> Iterator[Cluster]:
         yield connected
 
 
+@pytest.fixture
+def can_build_hosts() -> None:
+    """Skips the test where there can be no hosts; fails it where STOKER_REQUIRE says ``hosts``."""
+    if hindrance := find_hindrance():
+        do_without("hosts", hindrance)
+
+
+@pytest.fixture
+def host_network(can_build_hosts: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HostNetwork]:
+    """Three hosts, node1 to node3, this test's own; ``ssh`` knows them by name, and by nobody's real settings."""
+    with HostNetwork.build(tmp_path / "network", "node1", "node2", "node3") as network:
+        monkeypatch.setenv("PATH", f"{network.programs}:{os.environ['PATH']}")
+        yield network
+
+
+@contextlib.contextmanager
+def apart(base: Path) -> Iterator[None]:
+    """Have what is started belong below a directory, and to no test: not to the one that happens to ask first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(base))
+        patch.setenv("IPYTHONDIR", str(base / "ipython"))
+        patch.setenv("STOKER_TEST", str(base))
+        yield
+
+
+@contextlib.contextmanager
+def plain_cluster(base: Path) -> Iterator[Any]:
+    """Start four engines as ipyparallel does by itself, and give a client."""
+    import ipyparallel
+
+    with apart(base):
+        cluster = ipyparallel.Cluster(n=4, profile="plain", log_level=40)
+        client = cluster.start_and_connect_sync()
+    yield client
+    client.close()
+    cluster.stop_cluster_sync()
+
+
+def check_nothing_left(base: Path) -> None:
+    """Fail where something that was started below a directory still runs, or left files that only a cluster has."""
+    deadline = time.monotonic() + 5
+    # ipyparallel's own do not wait for the processes that watch engines.
+    while (left := find_marked("STOKER_TEST", str(base))) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    commands = [_read_command(process.pid) for process in left]
+    for process in left:
+        os.kill(process.pid, signal.SIGKILL)
+    assert commands == []
+    assert find_traces(base) == []
+
+
 def find_traces(directory: Path) -> list[str]:
-    """Name the files below a directory that only a running cluster has, and half-written ones."""
+    """Name the files below a directory, and of its profiles' clusters elsewhere, that only a running cluster has.
+
+    Half-written ones too. The runtime directories are named after profile and cluster id; below a directory of the
+    test's own all of them are its own, in /tmp those of the clusters that left a log.
+    """
     patterns = ("security/*.json", "pid/*.json", "pid/*.pid", "**/.*.toml.*", "**/.*.json.*", "**/.*.py.*")
     profiles = [path for path in directory.rglob("profile_*") if path.is_dir()]
-    found = [path for profile in profiles for pattern in patterns for path in profile.glob(pattern)]
+    found = {path for profile in profiles for pattern in patterns for path in profile.glob(pattern)}
+    found |= {place for profile in profiles for place in _list_runtime_directories(ProfileDirectory(profile))}
+    base = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
+    if base.is_relative_to(directory) or directory.is_relative_to(base / "ipython"):
+        found |= set((base / "stoker").glob("*"))
     # What was verified stays so.
     return sorted(str(path) for path in found if path.name != "profile-verified.json")
+
+
+def _list_runtime_directories(directory: ProfileDirectory) -> list[Path]:
+    logs = {path.name.removesuffix(".log") for path in directory.log.glob("supervisor*.log")}
+    places = [name_runtime_directory(directory, log.removeprefix("supervisor").removeprefix("-")) for log in logs]
+    # Where a path is too long for a socket, or there is no such variable.
+    fallback = Path(f"/tmp/stoker-{os.getuid()}")
+    return [path for place in places for path in (place, fallback / place.name) if path.exists()]
 
 
 def poll(condition: Callable[[], Any], *, timeout: float = 20.0, message: str = "") -> Any:

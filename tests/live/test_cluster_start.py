@@ -16,11 +16,12 @@ import psutil
 import pytest
 
 import stoker
-from stoker.cluster.record import read_record, record_file, remove_traces
+from stoker.cluster.record import Record, read_record, record_file, remove_traces
 from stoker.cluster.start import start_cluster
 from stoker.compute import portable
 from stoker.errors import BusyError, NotRunningError, SpecError, StartError
-from stoker.launch import ConnectionFiles, cluster_file
+from stoker.launch import ConnectionFiles
+from stoker.launch.cluster_file import cluster_file
 from stoker.profile import ProfileDirectory, apply_plan, find_ipython_dir, read_plan
 from stoker.spec import ClusterSpec, parse_spec, read_spec
 from stoker.system.locks import hold_lock
@@ -31,9 +32,13 @@ pytestmark = pytest.mark.live
 SCHEDULERS = ("leastload", "lru", "plainrandom", "twobin", "weighted", "pure")
 READY_MADE = [read_spec(path) for path in sorted((Path(__file__).parents[2] / "cluster_profiles").glob("*.toml"))]
 LOCAL = [spec for spec in READY_MADE if {group.launcher for group in spec.engines} == {"local"}]
-ELSEWHERE = [spec for spec in READY_MADE if spec not in LOCAL]
+ELSEWHERE = [spec for spec in READY_MADE if spec not in LOCAL and spec.engines[0].launcher != "ssh"]
 SOON = 60.0
 """Seconds that an answer may take on a busy machine."""
+GONE = 10.0
+"""Seconds within which what was begun ends by itself, on a busy machine, when whoever began it is killed."""
+PROCESSES = 12
+"""Of a cluster of one engine: supervisor, agent, engine; hub, heart monitor, seven relays and schedulers."""
 
 
 def make_spec(**sections: Any) -> ClusterSpec:
@@ -46,12 +51,19 @@ def lab() -> ProfileDirectory:
     return ProfileDirectory.named("lab")
 
 
-def leaders(directory: ProfileDirectory, cluster_id: str = "") -> list[int]:
-    """The process numbers of a cluster's controller and engines."""
+def read(directory: ProfileDirectory, cluster_id: str = "") -> Record:
     record = read_record(record_file(directory, cluster_id))
     assert record is not None
+    return record
+
+
+def leaders(directory: ProfileDirectory, cluster_id: str = "") -> list[int]:
+    """The process numbers of a cluster's controller, supervisor, agents and engines."""
+    record = read(directory, cluster_id)
     assert record.controller is not None
-    return [record.controller.pid, *(engine.process.pid for engine in record.engines)]
+    assert record.supervisor is not None
+    agents, engines = record.agents.values(), (engine.process for engine in record.engines)
+    return [process.pid for process in (record.controller, record.supervisor, *agents, *engines)]
 
 
 def listening(pids: list[int]) -> set[tuple[str, int]]:
@@ -119,6 +131,21 @@ def test_without_a_spec_there_is_one_engine_per_core_and_the_cluster_outlives_th
     assert len(started["engines"]) == read_cores().logical
     assert answers == [42] * read_cores().logical
     assert not cluster.started
+
+
+def test_the_start_lists_the_ports_that_other_machines_can_reach(
+    tmp_path: Path, start: Callable[..., Any], run_stoker: Callable[..., Any]
+) -> None:
+    spec = tmp_path / "reached.toml"
+    spec.write_text('[controller]\nip = "*"\n[[engines]]\ncount = 1\n')
+
+    started = run_stoker("up", spec, "--json").check().data
+    start(spec)
+
+    directory = ProfileDirectory.named("reached", ipython_dir=find_ipython_dir())
+    reachable = {port for address, port in listening(leaders(directory)) if address == "0.0.0.0"}
+    assert reachable != set()
+    assert set(started["open_ports"]) == reachable
 
 
 @pytest.mark.parametrize("spec", LOCAL, ids=lambda spec: spec.cluster.profile)
@@ -223,20 +250,109 @@ def test_up_on_a_running_cluster_changes_nothing_and_says_so(shared_dir: Path, r
     assert all(psutil.pid_exists(pid) for pid in before[0])
 
 
-def test_up_with_a_changed_spec_leaves_the_running_cluster_as_it_is_and_says_so(
+def up_changed(run_stoker: Callable[..., Any], controller: str, count: int) -> Any:
+    """Start two engines, then say ``up`` with a changed spec."""
+    spec = Path.home() / "lab.toml"
+    spec.write_text("[[engines]]\ncount = 2\n")
+    run_stoker("up", spec).check()
+    spec.write_text(f"[controller]\n{controller}\n[[engines]]\ncount = {count}\n")
+    return spec
+
+
+def test_up_with_a_changed_count_starts_more_engines_while_the_cluster_runs(
+    run_stoker: Callable[..., Any], start: Callable[..., Any], processes: Callable[[], list[str]]
+) -> None:
+    spec = up_changed(run_stoker, "", 3)
+    before = leaders(lab())
+
+    ran = run_stoker("up", spec)
+
+    assert (ran.code, ran.out) == (0, "lab runs already, with 3 engines; started engine 2\n")
+    assert ran.err == "profile ...\n"
+    assert leaders(lab())[:-1] == before
+    assert len(processes()) == PROCESSES + 2
+    assert read_spec(lab().spec).engines[0].count == 3
+    assert not read_plan(read_spec(spec))
+    assert len(start("lab").client[:].apply_async(os.getpid).get(SOON)) == 3
+
+
+def test_up_with_a_smaller_count_ends_engines_while_the_cluster_runs(
+    run_stoker: Callable[..., Any], wait_until: Callable[..., Any], start: Callable[..., Any]
+) -> None:
+    spec = up_changed(run_stoker, "", 1)
+    before = leaders(lab())
+
+    ran = run_stoker("up", spec)
+    cluster = start("lab")
+    wait_until(lambda: len(cluster.engines) == 1)
+
+    assert (ran.code, ran.err) == (0, "profile ...\n")
+    assert ran.out.endswith("; ending engine 1\n")
+    wait_until(lambda: leaders(lab()) == before[:-1])
+    assert cluster.view.map(abs, [-1, -2], block=False).get(SOON) == [1, 2]
+    assert not read_plan(read_spec(spec))
+
+
+def test_up_with_a_changed_scheduler_names_it_and_changes_nothing(
     shared_dir: Path, tmp_path: Path, run_stoker: Callable[..., Any]
 ) -> None:
     directory = ProfileDirectory.named("shared")
     before = leaders(directory), read_files(directory.path)
     spec = tmp_path / "shared.toml"
-    spec.write_text('[controller]\nscheduler = "lru"\n[[engines]]\ncount = 3\n')
+    spec.write_text('[controller]\nscheduler = "lru"\n[[engines]]\ncount = 2\n')
 
     ran = run_stoker("up", spec)
 
-    notice = "warning: the spec has changed since it was started; what runs is as before: stoker down, then stoker up\n"
+    notice = "changed in the spec, and as before until stoker down, then stoker up: controller.scheduler"
     assert (ran.code, ran.out) == (0, "shared runs already, with 2 engines; nothing was changed\n")
-    assert ran.err.endswith(notice)
+    assert ran.err == f"profile ...\nwarning: {notice}\n"
     assert (leaders(directory), read_files(directory.path)) == before
+
+
+def test_up_with_both_does_the_one_and_names_the_other_until_the_next_start(
+    run_stoker: Callable[..., Any], start: Callable[..., Any]
+) -> None:
+    spec = up_changed(run_stoker, 'scheduler = "lru"', 3)
+    before = leaders(lab())
+
+    first = run_stoker("up", spec)
+    again = run_stoker("up", spec)
+    status = start("lab").status()
+    applied = read_spec(lab().spec)
+    kept = leaders(lab())
+    run_stoker("down", "lab").check()
+    anew = start(spec)
+
+    notice = "changed in the spec, and as before until stoker down, then stoker up: controller.scheduler"
+    assert (first.code, first.out) == (0, "lab runs already, with 3 engines; started engine 2\n")
+    assert (again.code, again.out) == (0, "lab runs already, with 3 engines; nothing was changed\n")
+    assert first.err == again.err == f"profile ...\nwarning: {notice}\n"
+    assert kept[:-1] == before
+    assert (status.scheduler, len(status.engines)) == ("leastload", 3)
+    assert (applied.controller.scheduler, applied.engines[0].count) == ("leastload", 3)
+    assert (anew.status().scheduler, len(anew.engines)) == ("lru", 3)
+
+
+def test_a_changed_spec_reaches_a_cluster_of_somebody_with_another_environment(
+    run_stoker: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = up_changed(run_stoker, "", 3)
+    control_socket = read(lab()).plan.control_socket
+    other = tmp_path / "run"
+    other.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(other))
+
+        up = run_stoker("up", spec)
+        status = run_stoker("status", "lab", "--json")
+        kept = read(lab()).plan.control_socket
+        down = run_stoker("down", "lab")
+
+    assert (up.code, up.out) == (0, "lab runs already, with 3 engines; started engine 2\n")
+    assert (status.data["state"], kept) == ("running", control_socket)
+    assert (down.code, down.err) == (0, "")
+    assert not control_socket.parent.exists()
+    assert list(other.iterdir()) == []
 
 
 def test_of_two_ups_at_once_one_starts_the_cluster_and_the_other_finds_it(
@@ -324,33 +440,67 @@ def test_a_port_that_is_taken_is_named(
     with socket.create_server(("127.0.0.1", ports[place])):
         error = failure(spec)
 
-    assert error.stage in ("controller start", "registration")
+    # Whichever its end is seen in: the last ones bind while engines start.
+    assert error.stage in ("controller start", "engine start", "registration")
     assert error.problem.endswith(f"; of its ports (controller.ports) another program uses: {ports[place]}")
     assert error.log == lab().log / "ipcontroller.log"
     assert error.lines[-1].startswith("zmq.error.ZMQError: Address already in use")
 
 
-def test_an_engine_whose_python_dies_at_once_is_named_with_what_it_said(
-    tmp_path: Path, failure: Callable[..., StartError]
+@pytest.mark.parametrize(
+    ("script", "problem", "lines"),
+    [
+        pytest.param(["echo no library here >&2", "exit 3"], "ended with status 3", ["no library here"], id="it dies"),
+        pytest.param(
+            ["echo thinking >&2", "exec sleep 600"],
+            "not there after 4 s (cluster.start_timeout)",
+            ["thinking"],
+            id="it hangs",
+        ),
+        pytest.param(
+            ["echo my greeting", "exec sleep 600"],
+            "ended (it said what is none of its messages: a line that is no JSON object)",
+            [],
+            id="it is none",
+        ),
+    ],
+)
+def test_engines_whose_python_fails_are_named_by_their_agent_with_what_it_said(
+    script: list[str], problem: str, lines: list[str], tmp_path: Path, failure: Callable[..., StartError]
 ) -> None:
-    python = write_script(tmp_path / "python", "echo no library here >&2", "exit 3")
-
-    error = failure(make_spec(engines=[{"count": 1, "python": str(python)}]))
-
-    problem = "engine 0 (engines[0]) ended with status 3 before it was ready"
-    assert (error.stage, error.problem, error.lines) == ("registration", problem, ("no library here",))
-
-
-def test_an_engine_that_never_registers_is_named_after_the_timeout(
-    tmp_path: Path, failure: Callable[..., StartError]
-) -> None:
-    python = write_script(tmp_path / "python", "echo thinking", "exec sleep 600")
-    spec = make_spec(cluster={"start_timeout": 4.0}, engines=[{"count": 1, "python": str(python)}])
+    python = write_script(tmp_path / "python", *script)
+    spec = make_spec(cluster={"start_timeout": 4.0}, engines=[{"count": 1}, {"count": 1, "python": str(python)}])
 
     error = failure(spec)
 
-    problem = "engine 0 not there after 4 s (cluster.start_timeout)"
-    assert (error.stage, error.problem, error.lines) == ("registration", problem, ("thinking",))
+    assert (error.stage, error.problem) == ("engine start", f"the agent local-1 {problem}")
+    # Perhaps twice: before its end is the end of the start, it may have been started again.
+    assert list(dict.fromkeys(error.lines)) == lines
+    assert error.log == lab().log / "agent-local-1.log"
+
+
+def test_an_engine_that_never_gets_ready_is_named_after_the_timeout(failure: Callable[..., StartError]) -> None:
+    slow = "print('thinking', flush=True); import time; time.sleep(600)"
+    spec = make_spec(cluster={"start_timeout": 4.0}, engines=[{"count": 1}, {"count": 1, "startup": slow}])
+
+    error = failure(spec)
+
+    problem = "engine 1 not there after 4 s (cluster.start_timeout)"
+    assert (error.stage, error.problem) == ("registration", problem)
+    assert error.log == lab().log / "ipengine-1.log"
+    assert error.lines[-1] == "thinking"
+
+
+def test_of_logs_of_an_earlier_run_nothing_is_told(tmp_path: Path, failure: Callable[..., StartError]) -> None:
+    python = write_script(tmp_path / "python", "echo RuntimeError: old >&2", "exit 3")
+    spec = make_spec(engines=[{"count": 1, "python": str(python)}])
+    first = failure(spec)
+    write_script(tmp_path / "python", "exit 4")
+
+    second = failure(spec)
+
+    assert (first.problem, set(first.lines)) == ("the agent local ended with status 3", {"RuntimeError: old"})
+    assert (second.problem, second.lines) == ("the agent local ended with status 4", ())
 
 
 @pytest.mark.parametrize(
@@ -393,7 +543,9 @@ def test_a_controller_that_is_not_encrypted_against_the_command_line_is_taken_do
     )
 
 
-@pytest.mark.parametrize("part", ["the directory of all profiles", "the profile", "its pid directory"])
+@pytest.mark.parametrize(
+    "part", ["the directory of all profiles", "the profile", "its pid directory", "its log directory"]
+)
 def test_a_profile_that_cannot_be_written_is_named(
     part: str, run: Callable[..., Any], programs: Callable[[str], str], processes: Callable[[], list[str]]
 ) -> None:
@@ -405,6 +557,7 @@ def test_a_profile_that_cannot_be_written_is_named(
         "the directory of all profiles": directory.path.parent,
         "the profile": directory.path,
         "its pid directory": directory.pid,
+        "its log directory": directory.log,
     }[part]
     locked.mkdir(exist_ok=True)
     spec = directory.path.parent.parent / "lab.toml"
@@ -418,6 +571,7 @@ def test_a_profile_that_cannot_be_written_is_named(
         "the directory of all profiles": f"{directory.path}: Permission denied",
         "the profile": f"{directory.path / 'ipengine_config.py'}: cannot be written: Permission denied",
         "its pid directory": f"{directory.pid / 'stoker.lock'}: Permission denied",
+        "its log directory": f"{directory.log / 'supervisor.log'}: Permission denied",
     }[part]
     assert (ran.code, ran.out) == (1, "")
     assert ran.err == f"profile ...\nstoker: profile: {refused}\n"
@@ -499,7 +653,8 @@ def interrupt_up(
 ) -> tuple[int, str, str]:
     """Send a signal to a ``stoker up`` of one engine, at a random moment after a stage has begun; perhaps again."""
     spec = Path.home() / "lab.toml"
-    spec.write_text("[[engines]]\ncount = 1\n")
+    # The engine takes a while, so that the last stage is not over before the signal comes.
+    spec.write_text('[[engines]]\ncount = 1\nstartup = "import time; time.sleep(0.7)"\n')
     argv = [program, "up", str(spec)]
     up = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert up.stderr is not None
@@ -569,31 +724,54 @@ def test_after_an_up_that_was_killed_the_next_command_cleans_up(
     seed: int,
     programs: Callable[[str], str],
     run_stoker: Callable[..., Any],
+    wait_until: Callable[..., Any],
     processes: Callable[[], list[str]],
     traces: Callable[[Path], list[str]],
 ) -> None:
     code, _, err = interrupt_up(programs("stoker"), signal.SIGKILL, stage=stage, seed=seed)
-    orphans = processes()
 
     ran = run_stoker(command, "lab")
     if command == "up":
         assert ran.code == 0, ran.err
-        kept = set(leaders(lab()))
-        assert len(kept) == 2
+        # Controller, supervisor, agent and engine, and none of a run before.
+        assert len(set(leaders(lab()))) == 4
+        assert len(processes()) == PROCESSES
         ran = run_stoker("down", "lab")
 
     assert code == -signal.SIGKILL, err
-    assert processes() == []
-    left = traces(find_ipython_dir())
     if ran.code == 0:
-        assert left == []
+        assert processes() == []
+        assert traces(find_ipython_dir()) == []
         return
-    # There was nothing yet to be taken down, but perhaps half-written files, which the next `up` removes.
-    assert (ran.code, orphans) == (1, [])
-    assert ran.err == "stoker: lab: no cluster that stoker started runs under this profile\n"
+    # There was nothing yet to be taken down, or not any more: what was begun ends by itself. Perhaps half-written files
+    # are left, which the next `up` removes.
+    assert (ran.code, ran.err) == (1, "stoker: lab: no cluster that stoker started runs under this profile\n")
+    wait_until(lambda: not processes(), timeout=GONE)
+    left = traces(find_ipython_dir())
     assert [path for path in left if ".stoker-" not in path] == []
     apply_plan(read_plan(read_spec(Path.home() / "lab.toml")))
     remove_traces(lab(), "")
+    assert traces(find_ipython_dir()) == []
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("stage", STAGES)
+def test_of_an_up_that_was_killed_nothing_is_left_a_moment_later(
+    stage: str,
+    seed: int,
+    programs: Callable[[str], str],
+    wait_until: Callable[..., Any],
+    processes: Callable[[], list[str]],
+    traces: Callable[[Path], list[str]],
+) -> None:
+    code, _, err = interrupt_up(programs("stoker"), signal.SIGKILL, stage=stage, seed=seed)
+
+    wait_until(lambda: not processes(), timeout=GONE)
+
+    assert code == -signal.SIGKILL, err
+    # Only what the killed process itself was writing.
+    assert [path for path in traces(find_ipython_dir()) if ".stoker-" not in path] == []
+    apply_plan(read_plan(read_spec(Path.home() / "lab.toml")))
     assert traces(find_ipython_dir()) == []
 
 

@@ -74,9 +74,12 @@ def test_ipcluster_list_shows_the_cluster(
     heading, row = (line.split() for line in ran.out.splitlines())
     assert heading == ["PROFILE", "CLUSTER", "ID", "RUNNING", "ENGINES", "LAUNCHER"]
     # The cluster id is empty, and shown as two quotes.
-    assert row == ["shared", "''", "True", "2", "Local"]
-    controller, *_ = read_pids(ProfileDirectory.named("shared"))
-    assert [entry["controller"]["state"]["pid"] for entry in data] == [controller]
+    assert row == ["shared", "''", "True", "2", "Stoker"]
+    # Whoever stops controller or engines is to reach the one who keeps both.
+    record = read_record(record_file(ProfileDirectory.named("shared"), ""))
+    assert record is not None
+    assert record.supervisor is not None
+    assert [entry["controller"]["state"]["pid"] for entry in data] == [record.supervisor.pid]
     assert [entry["cluster"]["n"] for entry in data] == [2]
 
 
@@ -242,10 +245,10 @@ def test_no_key_is_in_an_environment_an_argument_or_a_log(shared_dir: Path) -> N
 
     found = hunt(_secrets(directory), pids=pids, below=shared_dir)
 
-    assert len(pids) == 13  # hub, heart monitor, seven relays and schedulers, two engines and their nannies
+    assert len(pids) == 13  # supervisor, hub, heart monitor, seven relays and schedulers, agent, two engines
     assert (directory.log / "ipcontroller.log").read_bytes()
     assert found == []
-    assert _modes(directory) == OWNER_ALONE
+    assert _modes(directory) == OWNER_ALONE | {"ipcontroller-keys.json": 0o600}
 
 
 def test_without_encryption_the_key_that_lets_in_is_no_more_in_the_open(start: Callable[..., Any]) -> None:

@@ -45,3 +45,31 @@ def test_the_demo_shows_right_results_and_leaves_nothing(
     assert {path: text for path, text in files.items() if ".ipython" in path.parts} == {
         config: "c.InteractiveShell.autocall = 1\n"
     }
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("can_build_hosts")
+def test_the_demo_does_it_on_three_hosts(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run: Callable[..., Any],
+    processes: Callable[[], list[str]],
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+
+    ran = run(DEMO, "--hosts", "--via", "stoker", timeout=120)
+
+    assert ran.code == 0, ran.err
+    lines = [line.split() for line in ran.out.splitlines()]
+    assert [line[2] for line in lines if line[:1] == ["engine"]] == ["node1"] * 2 + ["node2"] * 4 + ["node3"]
+    assert 'ipyparallel.Client(profile="demo_hosts") finds 2 on node1, 4 on node2, 1 on node3' in ran.out
+    rows = [(line[0], line[2], *line[4:]) for line in lines if line[1:2] == ["stoker"]]
+    assert rows == [
+        ("sum", "100", "each", "49999995000000", "yes"),
+        ("primes", "1000", "last", "7919,", "sum", "3682913", "yes"),
+    ]
+    assert ran.out.splitlines()[-1].startswith("demo_hosts is down: ")
+    assert processes() == []
+    assert list(scratch.iterdir()) == []

@@ -43,6 +43,14 @@ class Shell:
         self._child.expect(PROMPT)
         return str(self._child.before).replace("\r\n", "\n").strip()
 
+    def interrupt(self, line: str, *, when: Callable[[], object]) -> str:
+        """Type a line, press Ctrl-C when something is so, and give what appears before the next prompt."""
+        self._child.sendline(line)
+        when()
+        self._child.sendintr()
+        self._child.expect(PROMPT)
+        return str(self._child.before).replace("\r\n", "\n").strip()
+
     def leave(self) -> None:
         self._child.sendline("exit")
         self._child.expect(pexpect.EOF)
@@ -92,13 +100,16 @@ def test_stokers_lines_work_in_a_terminal(shell: Shell, processes: Callable[[], 
     assert loaded == ""
     assert "+c.TaskScheduler.scheme_name = 'leastload'" in planned
     assert re.search(r"Out\[\d+\]: \ncluster +mastering_python, up in \d+\.\d s$", up, re.MULTILINE)
-    assert [line.split()[3] for line in status.splitlines() if "engines[0]" in line] == ["ready"] * os.cpu_count()
+    engines = [line.split()[:4] for line in status.splitlines() if line.startswith("engine ")]
+    assert [(number, state) for _, number, _, state in engines] == [
+        (str(n), "ready") for n in range(os.cpu_count() or 1)
+    ]
     assert names.endswith("('Cluster', 'Client', 'LoadBalancedView')")
     assert used.endswith("[1, 2, 3]")
-    assert [line.split()[:2] for line in shown.splitlines() if "running" in line] == [["state", "running"]]
+    assert [line.split() for line in shown.splitlines() if line.startswith("state ")] == [["state", "running"]]
     rows = [line.split() for line in run.splitlines() if line.lstrip().startswith("sum")]
     assert [(row[1], row[2], row[-1]) for row in rows] == [
-        (via, "10", "yes") for via in ("serial", "map", "parallel", "call")
+        (via, "10", "yes") for via in ("serial", "map", "parallel", "call", "stoker")
     ]
     path = ProfileDirectory.named("mastering_python").path
     assert planned_again.endswith(f"{path}: nothing to change")
@@ -109,7 +120,31 @@ def test_stokers_lines_work_in_a_terminal(shell: Shell, processes: Callable[[], 
     assert ended.endswith("no cluster runs; start one with: stoker up")
     everything = [planned, up, status, shown, run, planned_again, failed, misspelt, down, ended]
     assert not any("Traceback" in text for text in everything)
-    assert not [line for line in processes() if "ipyparallel" in line]
+    assert not [line for line in processes() if "ipyparallel" in line or "stoker." in line]
+
+
+def test_ctrl_c_in_px_interrupts_the_engines_which_go_on(
+    start: Callable[..., Any], shell: Shell, wait_until: Callable[..., Any]
+) -> None:
+    cluster = start(SPEC)
+    pids = [engine.pid for engine in cluster.status().engines]
+
+    shell.type("import ipyparallel")
+    shell.type("client = ipyparallel.Client(profile='mastering_python')")
+    shell.type("direct = client[:]; direct.block = True; direct.activate()")
+    shell.type("%px import time")
+    interrupted = shell.interrupt(
+        "%px time.sleep(60)",
+        when=lambda: wait_until(lambda: all(engine.busy > 0 for engine in cluster.status().engines)),
+    )
+    wait_until(lambda: all(engine.busy == 0 for engine in cluster.status().engines))
+    after = shell.type("client[:].apply_async(abs, -7).get(60)")
+    status = cluster.status()
+
+    assert "Sending signal SIGINT to engines" in interrupted
+    assert after.endswith(str([7] * len(pids)))
+    assert [engine.pid for engine in status.engines] == pids
+    assert sum(engine.restarts for engine in status.engines) == 0
 
 
 def test_a_notebook_shows_a_cluster_as_html(shared_dir: Path) -> None:
@@ -128,8 +163,10 @@ def test_a_notebook_shows_a_cluster_as_html(shared_dir: Path) -> None:
         assert data["text/html"].startswith("<pre>")
         assert data["text/html"].endswith("</pre>")
         assert "running" in data["text/html"]
-        assert data["text/html"].count("engines[0]") == 2
-        assert data["text/plain"].count("engines[0]") == 2
+        for kind in ("text/html", "text/plain"):
+            assert [data[kind].count(name) for name in ("agent local", "engine 0", "engine 1")] == [1, 1, 1]
+            # Theirs, and none of anybody else's.
+            assert data[kind].count("ready") == 3
 
 
 def _execute(client: Any, code: str) -> dict[str, str]:

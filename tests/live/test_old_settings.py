@@ -518,6 +518,7 @@ def test_plain_ipcluster_refuses_and_ends(plain: Any, profile: Path, text: str, 
     assert [("ipcluster refuses it and ends" in found, today in found) for found in _says(profile)] == [(True, True)]
 
 
+@pytest.mark.long
 def test_plain_ipcluster_hangs_with_windows_hpc_engines(plain: Any, profile: Path) -> None:
     process = plain(
         "ipcluster",

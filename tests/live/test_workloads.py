@@ -132,7 +132,7 @@ def test_every_way_gives_right_results_on_engines_without_stoker(
     report = run_workload(name, getattr(client, view)(), engines=ENGINES, timeout=60, **parameters)
 
     seen = [(outcome.via, outcome.correct, outcome.figures) for outcome in report.outcomes]
-    assert seen == [(via, True, figures) for via in ("serial", "map", "parallel", "call")]
+    assert seen == [(via, True, figures) for via in ("serial", "map", "parallel", "call", "stoker")]
 
 
 @pytest.mark.parametrize("view", VIEWS)
