@@ -158,6 +158,7 @@ def test_a_plan_has_an_agent_for_each_host_and_what_a_host_says_holds_there() ->
         logs="lab",
         log="/ipython/profile_lab/log/agent-me@b:2222.log",
         control="/run/x/c1",
+        near="/run/x/tunnels.sock",
         tunnel=None,
         target="127.0.0.1",
         location=None,

@@ -27,6 +27,7 @@ COMMAND = HostCommand(
     logs="lab",
     log="/log/agent-node1.log",
     control="/run/c0",
+    near="/run/tunnels.sock",
     tunnel=None,
     target="127.0.0.1",
     location=None,
@@ -64,11 +65,11 @@ def test_a_socket_for_forwards_is_there_unless_none_is_wanted(tunnel: bool | Non
 
 
 def test_forwards_are_ordered_over_the_same_connection() -> None:
-    argv = render_forward(COMMAND, directory="/tmp/m", ports=[11, 12])
+    argv = render_forward(COMMAND, carrier="/tmp/m/s")
 
     assert list_options(argv)["ControlPath"] == "/run/c0"
     assert argv[argv.index("-O") :] == (
-        *("-O", "forward", "-R", "/tmp/m/11:127.0.0.1:11", "-R", "/tmp/m/12:127.0.0.1:12"),
+        *("-O", "forward", "-R", "/tmp/m/s:/run/tunnels.sock"),
         *("-p", "2222", "--", "me@node1"),
     )
 

@@ -70,6 +70,7 @@ def list_ids(cluster: Cluster) -> dict[int, tuple[str, int]]:
     return dict(enumerate(cluster.client[:].apply_sync(where)))
 
 
+@ipyparallel.interactive
 def slow_square(number: int) -> int:
     import time
 
@@ -98,15 +99,27 @@ def check_clean(network: HostNetwork) -> None:
     assert left == {}
 
 
-def find_ssh(host: str) -> list[int]:
-    """Find the ssh processes by which this test's clusters are connected to a host."""
-    found = []
+def list_commands() -> dict[int, list[str]]:
+    """List the command lines of what this test has started, by process number."""
+    found = {}
     for process in find_marked("STOKER_TEST", os.environ["STOKER_TEST"]):
         with contextlib.suppress(OSError):
-            words = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
-            if words[0].rpartition(b"/")[2] == b"ssh" and words[words.index(b"--") + 1] == host.encode():
-                found.append(process.pid)
+            found[process.pid] = Path(f"/proc/{process.pid}/cmdline").read_bytes().decode().split("\0")
     return found
+
+
+def find_ssh(host: str) -> list[int]:
+    """Find the ssh processes by which this test's clusters are connected to a host."""
+    return [
+        pid
+        for pid, words in list_commands().items()
+        if Path(words[0]).name == "ssh" and "-O" not in words and words[words.index("--") + 1] == host
+    ]
+
+
+def find_processes(word: str) -> list[int]:
+    """Find the processes of this test with a word in their command lines."""
+    return [pid for pid, words in list_commands().items() if word in words]
 
 
 def test_the_tutorial_runs_on_three_hosts(up: Callable[..., Cluster], host_network: HostNetwork) -> None:
@@ -275,23 +288,86 @@ def test_down_ends_hosts_whose_supervisor_was_killed(
 
 
 @pytest.mark.parametrize("ip", ["*", pytest.param("127.0.0.1", marks=pytest.mark.long)])
-def test_engines_come_through_a_tunnel_where_no_port_is_open(
+def test_engines_come_through_a_tunnel_that_outlives_its_connections(
     up: Callable[..., Cluster], host_network: HostNetwork, ip: str, wait_until: Callable[..., Any]
 ) -> None:
     host_network["node1"].close_ports()
-
     cluster = up('"node1"', ip=ip)
     before = list_ids(cluster)
-    (way,) = [agent.way for agent in cluster.status().agents]
-    (ssh,) = find_ssh("node1")
-    os.kill(ssh, signal.SIGKILL)
-    wait_until(lambda: find_ssh("node1") not in ([], [ssh]))
-    wait_until(lambda: cluster.status().agents[0].phase == "ready")
+    cluster.client[:].push({"kept": 42}, block=True)
 
-    assert way == "tunnel"
+    # Schedulers would wait for ever for what is lost.
+    squares = cluster.view.map_async(slow_square, range(40))
+    for _ in range(3):
+        (ssh,) = wait_until(lambda: find_ssh("node1"))
+        os.kill(ssh, signal.SIGKILL)
+        wait_until(lambda ssh=ssh: find_ssh("node1") not in ([], [ssh]))
+        wait_until(lambda: cluster.status().agents[0].phase == "ready")
+    results = squares.get(30)
+
+    assert [agent.way for agent in cluster.status().agents] == ["tunnel"]
+    assert results == [n * n for n in range(40)]
+    assert list_ids(cluster) == before
+    assert cluster.client[:]["kept"] == [42] * 2
+    assert [engine.restarts for engine in cluster.status().engines] == [0] * 2
+    assert cluster.map(len, [b"x" * 5_000_000] * 4) == [5_000_000] * 4
+    cluster.down()
+    check_clean(host_network)
+
+
+@pytest.mark.parametrize("seconds", [4, pytest.param(20, marks=pytest.mark.long)])
+def test_engines_behind_a_tunnel_work_on_after_their_host_was_cut_off(
+    seconds: float, up: Callable[..., Cluster], host_network: HostNetwork, wait_until: Callable[..., Any]
+) -> None:
+    # So that the connection is given up meanwhile.
+    cluster = up(group='tunnel = true\nssh_options = {ServerAliveInterval = "1", ServerAliveCountMax = "2"}')
+    before = list_ids(cluster)
+
+    squares = cluster.view.map_async(slow_square, range(200))
+    time.sleep(1.0)
+    host_network["node2"].cut()
+    time.sleep(seconds)
+    host_network["node2"].reconnect()
+    results = squares.get(60)
+    wait_until(lambda: all(agent.phase == "ready" for agent in cluster.status().agents), timeout=40)
+
+    assert results == [n * n for n in range(200)]
+    assert any("is within reach again" in event for event in cluster.status().events)
+    assert list_ids(cluster) == before
+    assert [engine.restarts for engine in cluster.status().engines] == [0] * 7
+    cluster.down()
+    check_clean(host_network)
+
+
+def test_a_tunnel_outlives_the_supervisor(
+    up: Callable[..., Cluster], host_network: HostNetwork, tmp_path: Path
+) -> None:
+    cluster = up('"node1"', group="tunnel = true")
+    before = list_ids(cluster)
+
+    os.kill(cluster.status().supervisor.pid, signal.SIGKILL)
+    again = stoker.up(tmp_path / "hosts.toml")
+
+    assert list_ids(again) == before
+    assert again.map(slow_square, range(20)) == [n * n for n in range(20)]
+    again.down()
+    check_clean(host_network)
+
+
+def test_engines_begin_anew_where_their_tunnel_has_ended_here(
+    up: Callable[..., Cluster], host_network: HostNetwork, wait_until: Callable[..., Any]
+) -> None:
+    cluster = up('"node1"', group="tunnel = true")
+    before = {engine.pid for engine in cluster.status().engines}
+    (near,) = find_processes("stoker.launch.tunnel_program")
+
+    os.kill(near, signal.SIGKILL)
+    wait_until(lambda: not before & {engine.pid for engine in cluster.status().engines})
+    wait_until(lambda: cluster.status().state == "running")
+
+    # A scheduler would wait for ever for what the tunnel held, and send these engines nothing more.
+    assert any("starts its engines anew" in event for event in cluster.status().events)
     assert cluster.map(slow_square, range(20)) == [n * n for n in range(20)]
-    # What the tunnel held is lost, and with it what schedulers know of these engines: they are new.
-    assert not {pid for _, pid in list_ids(cluster).values()} & {pid for _, pid in before.values()}
     cluster.down()
     check_clean(host_network)
 

@@ -17,7 +17,7 @@ from stoker.agent.log_feed import LogFeed
 from stoker.agent.order import EngineOrder
 from stoker.agent.preload import find_hindrance
 from stoker.agent.reach import Reach
-from stoker.agent.tunnel import link_mouths, list_mouths, make_mouths
+from stoker.agent.tunnel import Tunnel
 from stoker.agent.wire import VERSION, LineBuffer, encode_line
 from stoker.errors import StokerError
 from stoker.system.clocks import RunningClock
@@ -91,6 +91,7 @@ class Agent:
         self._is_told_to_end = False
         self._socket_path = socket_path
         self._listener = None if socket_path is None else listen(socket_path)
+        self._tunnel = None if socket_path is None else Tunnel(self._selector, socket_path.parent)
         if self._listener is not None:
             self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         self._waker, self._wake = os.pipe()
@@ -295,8 +296,7 @@ class Agent:
             case "tunnel":
                 self._prepare_tunnel(message)
             case "use tunnel":
-                link_mouths(Path(message["directory"]), [int(port) for port in message["ports"]])
-                self._say({"say": "answer", "id": message["id"]})
+                self._use_tunnel(message)
             case "leave":
                 self._leave(float(message["grace"]), ordered=True, tells_hub=bool(message.get("tells_hub")))
             case _:
@@ -325,7 +325,7 @@ class Agent:
             "deaths": list(self._deaths),
             # Among them those that were told to a connection that was cut off.
             "recent": list(self._recent),
-            "tunnel": [] if self._socket_path is None else list_mouths(self._socket_path.parent),
+            "tunnel": [] if self._tunnel is None else self._tunnel.ports,
         }
         self._deaths.clear()
         self._say(hello)
@@ -357,9 +357,19 @@ class Agent:
         )
 
     def _prepare_tunnel(self, message: Mapping[str, Any]) -> None:
-        assert self._socket_path is not None
-        directory = make_mouths(self._socket_path.parent, int(message["number"]))
-        self._say({"say": "answer", "id": message["id"], "directory": str(directory)})
+        assert self._tunnel is not None
+        carrier = self._tunnel.prepare(int(message["number"]))
+        self._say({"say": "answer", "id": message["id"], "carrier": str(carrier)})
+
+    def _use_tunnel(self, message: Mapping[str, Any]) -> None:
+        def tell(is_whole: bool, problem: str = "") -> None:
+            self._say({"say": "answer", "id": message["id"], "whole": is_whole, "problem": problem})
+
+        assert self._tunnel is not None
+        try:
+            self._tunnel.use(Path(message["carrier"]), [int(port) for port in message["ports"]], on_resumed=tell)
+        except OSError as error:
+            tell(False, problem=error.strerror or str(error))
 
     def _take_order(self) -> EngineOrder | None:
         for place, order in enumerate(self._orders):
@@ -403,6 +413,8 @@ class Agent:
     def _finish(self) -> None:
         self._engines.end_orphans()
         self._say({"say": "left"})
+        if self._tunnel is not None:
+            self._tunnel.close()
         if self._socket_path is not None:
             self._socket_path.unlink(missing_ok=True)
 

@@ -18,6 +18,7 @@ from stoker.system.processes import ProcessId, identify
 if TYPE_CHECKING:
     from stoker.launch.host_line import HostLine
     from stoker.launch.landing import Landed
+    from stoker.launch.tunnels import NearEnd
 
 __all__ = ["HostListener", "Hosts"]
 
@@ -49,6 +50,7 @@ class Hosts:
     def __init__(self, listener: HostListener) -> None:
         self._listener = listener
         self._gate = asyncio.Semaphore(_AT_ONCE)
+        self._near: NearEnd | None = None
         self.lines: dict[str, HostLine] = {}
         """By the agent's name."""
 
@@ -58,14 +60,18 @@ class Hosts:
     @property
     def pids(self) -> set[int]:
         """The process numbers of all that was started here to reach them."""
-        return {pid for line in self.lines.values() for pid in line.pids}
+        near = set() if self._near is None else self._near.pids
+        return near.union(*(line.pids for line in self.lines.values()))
 
     def reach(self, command: HostCommand, do: Literal["start", "adopt"]) -> None:
         """Begin to reach a host, and start an agent there, or adopt the one that runs."""
         from stoker.launch.host_line import HostLine
+        from stoker.launch.tunnels import NearEnd
 
         name = command.name
         listener = self._listener
+        if self._near is None:
+            self._near = NearEnd(Path(command.near), command.target, lease=listener.plan.settings.lease)
 
         def is_there() -> bool:
             return self.lines.get(name) is line
@@ -78,6 +84,7 @@ class Hosts:
             command,
             listener.plan.settings,
             gate=self._gate,
+            near=self._near,
             on_up=guard(listener.note_host_up),
             on_away=guard(listener.note_host_away),
             on_end=guard(listener.note_host_end),
@@ -115,6 +122,13 @@ class Hosts:
             arguments=(f"--profile-dir={landed.runtime}/profile", *order.arguments),
             work_dir=work_dir,
         )
+
+    async def close(self) -> None:
+        """Let go of all hosts, at the end of the cluster; agents that were not told to leave go on for their lease."""
+        for line in self.lines.values():
+            line.close()
+        if self._near is not None:
+            await self._near.end()
 
     def keep_log(self, name: str, message: Mapping[str, Any]) -> None:
         """Write what an agent tells of a log to the one here."""

@@ -167,6 +167,7 @@ def _render_agent(
         log=log,
         # Shorter than the names of other sockets there: ssh adds 17 letters for a moment.
         control=str(runtime / f"c{place}"),
+        near=str(runtime / "tunnels.sock"),
         tunnel=group.tunnel,
         target="127.0.0.1" if spec.controller.engine_address == "*" else spec.controller.engine_address,
         location=group.location,

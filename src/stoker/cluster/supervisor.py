@@ -256,8 +256,7 @@ class Supervisor:
         deadline = time.monotonic() + grace + _KILLED
         while any(is_running(agent) for agent in self.agents.values()) and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
-        for line in self.hosts.lines.values():
-            line.close()
+        await self.hosts.close()
         await self._sweep()
         if self.hub is not None:
             self.hub.close()
@@ -543,7 +542,7 @@ class Supervisor:
             self.history.note_event(f"agent {name}", "is within reach again")
         self._greet(name, landed.hello)
         self._note_missing(name, landed.hello)
-        if is_back and self.hosts.lines[name].way == "tunnel":
+        if is_back and not self.hosts.lines[name].is_whole:
             self._renew_engines(name)
         self._count_cores(name, landed)
         self._on_change()
@@ -586,7 +585,7 @@ class Supervisor:
             self._bury_engine(name, death, leaving=False)
 
     def _renew_engines(self, name: str) -> None:
-        """Have the engines of a host started anew: what was in its tunnel when that broke is lost.
+        """Have the engines of a host started anew: what was in its tunnel is lost with the tunnel's end here.
 
         A scheduler would wait for ever for what it has sent to one, and send it nothing more.
         """

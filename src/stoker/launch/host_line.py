@@ -13,12 +13,13 @@ from typing import Any, Literal
 
 from stoker.agent.order import Death
 from stoker.agent.tunnel import name_interface
-from stoker.errors import HostError, HostFault, HostGoneError
+from stoker.errors import HostError, HostFault, HostGoneError, StokerError
 from stoker.launch.addresses import list_addresses, list_engine_ports
 from stoker.launch.agent_link import AgentLink, AgentSettings
 from stoker.launch.explanation import Evidence, Stage, explain
 from stoker.launch.landing import Landed, Landing
 from stoker.launch.ssh import HostCommand, render_forward
+from stoker.launch.tunnels import NearEnd
 from stoker.system.clocks import RunningClock
 
 __all__ = ["HostLine"]
@@ -41,6 +42,7 @@ class HostLine:
         settings: AgentSettings,
         *,
         gate: asyncio.Semaphore,
+        near: NearEnd,
         on_up: Callable[[Landed], None],
         on_away: Callable[[], None],
         on_end: Callable[[Death], None],
@@ -52,6 +54,7 @@ class HostLine:
             command: How the host is reached.
             settings: What the agent is to keep to.
             gate: How many hosts are reached at the same time.
+            near: The near end of the cluster's tunnels, should one be needed.
             on_up: Told when the agent is attached, for the first time or again.
             on_away: Told when the connection has ended; the agent's lease runs.
             on_end: Told, once, when the agent has ended or nothing more can be known of it.
@@ -62,7 +65,10 @@ class HostLine:
         self.landed: Landed | None = None
         self.way = ""
         """How engines there reach the controller: its address, or ``tunnel``; empty while nobody knows."""
+        self.is_whole = True
+        """Whether the tunnel has lost nothing since the connection before."""
         self._gate = gate
+        self._near = near
         self._on_up, self._on_away, self._on_end, self._hear = on_up, on_away, on_end, hear
         self._landing: Landing | None = None
         self._up: Landing | None = None
@@ -164,7 +170,7 @@ class HostLine:
             landing = self._landing = Landing(self.command, hear=lambda message: self._take(landing, message))
             landed = await landing.run(do, self.settings)
         self._lost.clear()
-        self.landed, self._up = landed, landing
+        self.landed, self._up, self.is_whole = landed, landing, True
         # Those of engines that another process has led through a tunnel, too.
         self._ports = self._ports or list(landed.hello["tunnel"])
         if self._ports:
@@ -172,9 +178,8 @@ class HostLine:
             try:
                 await self._open_tunnel(self._ports)
             except HostError:
-                # The connection was cut off at once: another will be made.
                 landing.close()
-                self._lost.set()
+                raise
         self._on_up(landed)
         landing.release()
 
@@ -259,17 +264,31 @@ class HostLine:
             raise self._describe("connect back", {"problem": "the connection ended"})
         self._tunnels += 1
         try:
+            ended = await self._near.hold()
+        except StokerError as error:
+            raise self._describe("connect back", {"problem": str(error)}) from error
+        try:
             place = await link.ask("tunnel", timeout=_ANSWER, number=self._tunnels)
-            await self._forward(landing, place["directory"], ports)
-            await link.ask("use tunnel", timeout=_ANSWER, directory=place["directory"], ports=list(ports))
+            await self._forward(landing, place["carrier"])
+            answer = await link.ask("use tunnel", timeout=_ANSWER, carrier=place["carrier"], ports=list(ports))
         except TimeoutError:
             raise self._describe("connect back", {"problem": "its agent does not answer"}) from None
         except OSError as error:
             problem = f"ssh cannot be run: {error.strerror}"
             raise self._describe("connect back", {"problem": problem}) from error
+        if answer["problem"]:
+            raise self._describe("connect back", {"problem": answer["problem"]})
+        self.is_whole = answer["whole"]
+        # Without it the tunnel leads nowhere; with a new connection there is a new one.
+        ended.add_done_callback(lambda task: None if task.cancelled() else self._hang_up(landing))
 
-    async def _forward(self, landing: Landing, directory: str, ports: Sequence[int]) -> None:
-        argv = render_forward(self.command, directory=directory, ports=ports)
+    def _hang_up(self, landing: Landing) -> None:
+        if landing is self._landing and not self._is_closing:
+            landing.close()
+            self._lost.set()
+
+    async def _forward(self, landing: Landing, carrier: str) -> None:
+        argv = render_forward(self.command, carrier=carrier)
         helper = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import shlex
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 __all__ = ["MARKER", "HostCommand", "render_forward", "render_program", "render_ssh"]
@@ -75,7 +75,10 @@ class HostCommand:
     """The file here that gets what ssh and the agent print."""
 
     control: str
-    """The socket here by which the connection is told to forward ports."""
+    """The socket here by which the connection is told to forward a socket."""
+
+    near: str
+    """The socket here of the near end of tunnels."""
 
     tunnel: bool | None
     """Whether engines reach the controller through the connection; None: where they must."""
@@ -101,17 +104,16 @@ def render_ssh(command: HostCommand) -> tuple[str, ...]:
     return (*_render_options(command, own), *_render_destination(command), remote)
 
 
-def render_forward(command: HostCommand, *, directory: str, ports: Sequence[int]) -> tuple[str, ...]:
-    """Give the command that has a host's connection forward sockets there to ports here.
+def render_forward(command: HostCommand, *, carrier: str) -> tuple[str, ...]:
+    """Give the command that has a host's connection forward a socket there to the near end of tunnels.
 
     Args:
         command: The host's.
-        directory: Where the sockets are to be, there; each is named by its port.
-        ports: The controller's.
+        carrier: Where the socket is to be, there.
     """
-    forwards = [word for port in ports for word in ("-R", f"{directory}/{port}:{command.target}:{port}")]
     own = {**_render_control(command), "ControlMaster": "no"}
-    return (*_render_options(command, own), "-O", "forward", *forwards, *_render_destination(command))
+    forward = ("-O", "forward", "-R", f"{carrier}:{command.near}")
+    return (*_render_options(command, own), *forward, *_render_destination(command))
 
 
 def render_program(source: str) -> bytes:

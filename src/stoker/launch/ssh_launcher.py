@@ -25,6 +25,7 @@ from stoker.launch.landing import Landed
 from stoker.launch.local_launcher import ANSWER, read_launcher_connection
 from stoker.launch.loop_thread import LoopThread
 from stoker.launch.ssh import HostCommand
+from stoker.launch.tunnels import NearEnd
 from stoker.spec.hosts import parse_address
 from stoker.system.files import append_log, read_last_lines, trim_log
 from stoker.system.runtime import make_runtime_directory, remove_runtime_directory, runtime_directory
@@ -74,6 +75,7 @@ class StokerSSHEngineSetLauncher(_stock.EngineLauncher):  # type: ignore[misc]
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._lines: dict[str, HostLine] = {}
+        self._near: NearEnd | None = None
         self._up: dict[str, Landed] = {}
         self._failed: dict[str, Death] = {}
         self._engines: dict[int, str] = {}
@@ -192,11 +194,13 @@ class StokerSSHEngineSetLauncher(_stock.EngineLauncher):  # type: ignore[misc]
     async def _reach(self, commands: list[HostCommand], do: Literal["start", "adopt"]) -> None:
         """Reach all hosts; what failed is known afterwards."""
         gate = asyncio.Semaphore(_AT_ONCE)
+        near = self._near = NearEnd(Path(commands[0].near), commands[0].target, lease=self.lease)
         for command in commands:
             self._lines[command.name] = HostLine(
                 command,
                 self._settings,
                 gate=gate,
+                near=near,
                 on_up=partial(self._note_up, command.name),
                 on_away=lambda: None,
                 on_end=partial(self._note_end, command.name),
@@ -234,6 +238,8 @@ class StokerSSHEngineSetLauncher(_stock.EngineLauncher):  # type: ignore[misc]
             await asyncio.sleep(_POLL)
         for line in self._lines.values():
             line.close()
+        if self._near is not None:
+            await self._near.end()
 
     async def _signal_all(self, signum: int) -> None:
         for number, name in self._engines.items():
@@ -296,6 +302,7 @@ class StokerSSHEngineSetLauncher(_stock.EngineLauncher):  # type: ignore[misc]
             logs=f"{Path(self.profile_dir).name.removeprefix('profile_')}-{self.cluster_id or 'ipcluster'}",
             log=str(self._log(f"agent-{host}")),
             control=f"{self.runtime}/c{place}",
+            near=f"{self.runtime}/tunnels.sock",
             tunnel=given.get("tunnel"),
             target=target,
             location=None,

@@ -5,28 +5,10 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from stoker.agent.reach import Reach
-from stoker.agent.tunnel import link_mouths, list_mouths, make_mouths, name_interface
-
-
-def test_the_names_that_engines_know_lead_to_the_connection_that_is_there_now(tmp_path: Path) -> None:
-    first = make_mouths(tmp_path, 1)
-    (first / "11").touch()
-    link_mouths(first, [11, 12])
-    second = make_mouths(tmp_path, 2)
-    (second / "11").touch()
-
-    link_mouths(second, [11, 12])
-
-    name = Path(f"{name_interface(str(tmp_path))}:11".removeprefix("ipc://"))
-    assert name.resolve() == second / "11"
-    assert sorted(list_mouths(tmp_path)) == [11, 12]
-    assert not first.exists()
-    assert second.stat().st_mode & 0o777 == 0o700
 
 
 @pytest.fixture
