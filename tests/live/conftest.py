@@ -172,17 +172,11 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def plain_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A client of a cluster of ipyparallel's own, of four engines, that is this module's own."""
+    """A client of a cluster of ipyparallel's own, of eight engines, that is this module's own.
+
+    Tests may kill two each: nobody starts them again, and two at least are to be left for the last.
+    """
     base = tmp_path_factory.mktemp("plain")
-    with plain_cluster(base) as client:
-        yield client
-    check_nothing_left(base)
-
-
-@pytest.fixture
-def mortal_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The same for one test alone, which may kill engines: nobody starts them again."""
-    base = tmp_path_factory.mktemp("mortal")
     with plain_cluster(base) as client:
         yield client
     check_nothing_left(base)
@@ -229,11 +223,11 @@ def apart(base: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def plain_cluster(base: Path) -> Iterator[Any]:
-    """Start four engines as ipyparallel does by itself, and give a client."""
+    """Start eight engines as ipyparallel does by itself, and give a client."""
     import ipyparallel
 
     with apart(base):
-        cluster = ipyparallel.Cluster(n=4, profile="plain", log_level=40)
+        cluster = ipyparallel.Cluster(n=8, profile="plain", log_level=40)
         client = cluster.start_and_connect_sync()
     yield client
     client.close()

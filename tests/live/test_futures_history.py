@@ -35,7 +35,7 @@ def add(*items: int) -> int:
 
 
 def test_every_future_is_resolved_whatever_is_struck(start: Callable[..., Cluster]) -> None:
-    minute = 60.0 if os.environ.get(LONG) else 12.0
+    minute = 60.0 if os.environ.get(LONG) else 8.0
     cluster = start(SPEC)
     storm = Storm(Target(cluster).strike, seed=7)
     chance = random.Random(7)

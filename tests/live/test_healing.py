@@ -138,7 +138,7 @@ def storm(start: Callable[..., Cluster]) -> Cluster:
 @pytest.mark.parametrize(
     ("seed", "seconds"),
     [
-        pytest.param(1, 20.0, id="20 s"),
+        pytest.param(1, 10.0, id="10 s"),
         *(pytest.param(seed, 60.0, id=f"60 s, {seed}", marks=pytest.mark.long) for seed in range(2, 7)),
     ],
 )

@@ -301,14 +301,15 @@ def test_a_gigabyte_of_a_result_arrives(own: Cluster) -> None:
     assert large.count(b"x") == GIGABYTE
 
 
-# On ipyparallel's own, which do not.
+# On ipyparallel's own, of which there are fewer after each that died: enough are there at first.
 
 
 @pytest.mark.parametrize(("poison", "cause"), KILLERS[:2])
 def test_an_item_that_kills_plain_engines_is_named_and_the_others_go_on(
-    poison: Callable[[], Any], cause: str, mortal_client: Any
+    poison: Callable[[], Any], cause: str, plain_client: Any
 ) -> None:
-    view = mortal_client.load_balanced_view()
+    view = plain_client.load_balanced_view()
+    before = len(plain_client.ids)
 
     results = stoker.map(view, spike(poison), range(ITEMS), on_error="return", retries=1)
     again = stoker.map(view, abs, range(ITEMS))
@@ -319,17 +320,18 @@ def test_an_item_that_kills_plain_engines_is_named_and_the_others_go_on(
         f"{error.item}: the engine died while it ran this item (2 engines did)"  # type: ignore[attr-defined]
     )
     assert again == list(range(ITEMS))
-    assert len(mortal_client.ids) == 2
+    assert len(plain_client.ids) == before - 2
 
 
-def test_an_item_that_blocks_a_plain_engine_is_named_and_the_others_go_on(mortal_client: Any) -> None:
-    view = mortal_client.load_balanced_view()
+def test_an_item_that_blocks_a_plain_engine_is_named_and_the_others_go_on(plain_client: Any) -> None:
+    view = plain_client.load_balanced_view()
+    before = len(plain_client.ids)
 
     results = stoker.map(view, spike(lock_twice), range(ITEMS), on_error="return", timeout=1)
 
     assert isinstance(check(results), ItemTimeoutError)
     # One for quick items that were not noted one by one, and one for this item alone.
-    assert len(mortal_client.ids) >= 2
+    assert len(plain_client.ids) >= before - 2
 
 
 @pytest.mark.parametrize(("poison", "kind", "text"), FAILURES)
@@ -337,19 +339,21 @@ def test_an_item_that_fails_on_a_plain_engine_is_named_and_the_engine_lives(
     poison: Callable[[], Any], kind: type[BaseException], text: str, plain_client: Any
 ) -> None:
     view = plain_client.load_balanced_view()
+    before = plain_client.ids
 
     results = stoker.map(view, spike(poison), range(ITEMS), on_error="return")
 
     error = check(results)
     assert type(error) is kind
     assert text in say(error)
-    assert plain_client.ids == [0, 1, 2, 3]
+    assert plain_client.ids == before
 
 
 def test_an_item_that_takes_too_long_on_a_plain_engine_is_named_and_the_engine_lives(plain_client: Any) -> None:
     view = plain_client.load_balanced_view()
+    before = plain_client.ids
 
     results = stoker.map(view, spike(loop), range(ITEMS), timeout=1, on_error="return")
 
     assert isinstance(check(results), ItemTimeoutError)
-    assert plain_client.ids == [0, 1, 2, 3]
+    assert plain_client.ids == before
