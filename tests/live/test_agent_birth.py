@@ -163,6 +163,43 @@ def test_numpys_random_state_differs_also_where_the_agent_had_imported_it(host: 
     assert len({each["numpy's state"] for each in drawn}) == 3
 
 
+def has_numpy() -> bool:
+    import sys
+
+    return "numpy" in sys.modules
+
+
+def make_array() -> Any:
+    import numpy
+
+    return numpy.arange(6.0).reshape(2, 3)
+
+
+def test_numpy_is_imported_by_the_first_who_needs_it_and_arrays_travel_as_ever(host: Host, hub: Hub) -> None:
+    host.open()
+    (number,) = host.start()
+    view = hub.client[number]
+
+    before = [view.apply_async(portable(has_numpy)).get(WAIT) for _ in range(2)]
+    array = view.apply_async(portable(make_array)).get(WAIT)
+    back = view.apply_async(portable(repr), array).get(WAIT)
+
+    assert before == [False, False]
+    assert array.tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
+    assert back == repr(array)
+    assert view.apply_async(portable(has_numpy)).get(WAIT)
+
+
+def test_arguments_that_are_wrong_are_told_in_the_engines_log(host: Host) -> None:
+    host.open()
+    host.wire.say("start", order=host.order(7, arguments=["--log-level=nonsense", "--no-such-flag"]))
+
+    death = host.wire.hear("died")
+
+    assert death["number"] == 7
+    assert any("log_level" in line or "no-such-flag" in line for line in death["last_lines"]), death
+
+
 def test_a_forked_engine_looks_to_its_tasks_like_one_with_its_own_interpreter(host: Host, hub: Hub) -> None:
     place = host.directory / "work"
     place.mkdir()

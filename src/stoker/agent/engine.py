@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -9,6 +10,7 @@ import signal
 import sys
 import threading
 import traceback
+from copy import deepcopy
 from types import FrameType
 from typing import Any
 
@@ -21,7 +23,23 @@ from stoker.agent.order import NUMBER_TAKEN, EngineOrder
 from stoker.agent.page import READY, EnginePage
 from stoker.agent.setup import run_setups
 
-__all__ = ["run_engine"]
+__all__ = ["read_arguments", "run_engine"]
+
+_read: dict[tuple[str, ...], tuple[Config, list[str]]] = {}
+"""What arguments say, by the arguments."""
+
+
+def read_arguments(arguments: tuple[str, ...]) -> None:
+    """Read the arguments of an engine that is about to be forked.
+
+    Not after the fork: the parser knows every trait of every class, and each engine would have pages of its own of it.
+    """
+    if arguments not in _read:
+        # Wrong ones are read again, and complained of, where the complaint goes to the engine's log.
+        with contextlib.suppress(Exception, SystemExit), contextlib.redirect_stderr(None):
+            parser = _stock.IPEngine()
+            parser.parse_command_line(list(arguments))
+            _read[arguments] = parser.cli_config, parser.extra_args
 
 
 def run_engine(order: EngineOrder, page: EnginePage) -> None:
@@ -49,6 +67,16 @@ class Engine(_stock.IPEngine):  # type: ignore[misc]
         self.order = order
         self.page = page
         super().__init__(**kwargs)
+
+    def parse_command_line(self, argv: list[str] | None = None) -> None:
+        """Take what the arguments say."""
+        if tuple(argv or ()) not in _read:
+            super().parse_command_line(argv)
+            return
+        self.argv = list(argv or ())
+        config, self.extra_args = _read[tuple(self.argv)]
+        self.cli_config = deepcopy(config)
+        self.update_config(self.cli_config)
 
     async def complete_registration(self, *args: Any) -> None:
         """Connect to the schedulers and start the kernel, then be ready."""

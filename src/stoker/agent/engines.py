@@ -113,6 +113,10 @@ class EngineSet:
         agent = os.getpid()
         if order.fork and self._can_fork():
             page = EnginePage()
+            # Loaded where engines are forked only.
+            from stoker.agent.engine import read_arguments
+
+            read_arguments(tuple(order.arguments))
             pid = os.fork()
             if pid == 0:
                 self._become(order, agent, forget)

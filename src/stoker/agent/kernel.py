@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import CodeType, FrameType
 from typing import Any, ClassVar
 
+from ipykernel import ipkernel as _ipykernel
 from ipykernel.zmqshell import ZMQInteractiveShell
 from ipyparallel.engine import kernel as _stock
 from traitlets import Any as AnyTrait
@@ -29,6 +31,26 @@ _QUIET = 0.1
 """Seconds without a message after which a leaving engine tells the hub."""
 _LAST_WORDS = 0.3
 """Seconds without a message, after the hub was told, until it leaves."""
+
+
+class _NoModules:
+    """``sys`` without a module in it."""
+
+    modules: ClassVar[dict[str, Any]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys, name)
+
+
+@contextlib.contextmanager
+def _without_module_list() -> Iterator[None]:
+    # For debuggers that there are not, ipykernel asks every module for its file: 2 MB of pages that each engine would
+    # then have for itself.
+    before, _ipykernel.sys = _ipykernel.sys, _NoModules()
+    try:
+        yield
+    finally:
+        _ipykernel.sys = before
 
 
 def _unpack_as_task(buffers: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
@@ -92,7 +114,8 @@ class EngineKernel(_stock.IPythonParallelKernel):  # type: ignore[misc]
         self._heard = 0.0
         # Without one, its shell makes itself a profile "default" in the user's IPython directory.
         kwargs.setdefault("profile_dir", kwargs["parent"].profile_dir)
-        super().__init__(**kwargs)
+        with _without_module_list():
+            super().__init__(**kwargs)
         self.shell_channel_thread = _NoShellThread()
         # ipykernel gives each handler of its own the default one for as long as it runs.
         signal.signal(signal.SIGINT, self._on_interrupt)

@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 
+from stoker.system.deferral import defer
 from stoker.system.usage import count_tasks
 
 __all__ = ["find_hindrance", "preload"]
@@ -14,6 +15,9 @@ __all__ = ["find_hindrance", "preload"]
 # Beside what the engine's module imports: what a start would import late, each engine for itself. Found by comparing
 # sys.modules before a fork and in an engine that has run one task of each kind.
 _LATE = (
+    "cloudpickle",
+    "encodings.ascii",
+    "faulthandler",
     "IPython.core.completerlib",
     "IPython.core.oinspect",
     "IPython.extensions.storemagic",
@@ -28,6 +32,9 @@ def preload() -> None:
     """Import what an engine's start needs, and keep the collector from touching, and so from copying, what it made."""
     _leave_out_debugger()
     importlib.import_module("stoker.agent.engine")
+    # Each engine would import it to can its first result, 8 MB and 0.1 s.
+    canning = importlib.import_module("ipyparallel.serialize.canning")
+    defer("numpy", canning.can_map, canning.uncan_map)
     for name in _LATE:
         try:
             importlib.import_module(name)

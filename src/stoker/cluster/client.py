@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ipyparallel
+from ipyparallel.serialize import can_map, uncan_map
 
 from stoker.compute import portable
 from stoker.compute.losses import watch_losses
@@ -16,6 +17,7 @@ from stoker.errors import ConnectError
 from stoker.launch import ConnectionFiles
 from stoker.launch.connection import find_host
 from stoker.profile import ProfileDirectory
+from stoker.system.deferral import defer
 
 __all__ = ["catch_up", "connect_client", "run_on_all", "wait_until_registered"]
 
@@ -39,6 +41,8 @@ def connect_client(directory: ProfileDirectory, cluster_id: str, *, timeout: flo
             raise ConnectError(f"no controller runs here: there is no connection file {file}") from error
         raise ConnectError(f"{file}: {_explain(file)}") from error
     watch_losses(client)
+    # It would be imported with the first task, 0.1 s.
+    defer("numpy", can_map, uncan_map)
     return client
 
 
