@@ -98,7 +98,8 @@ def test_the_places_of_a_profile_are_known_without_pydantic_and_the_spec_room() 
         for each in (code, heavy)
     ]
 
-    assert done == ["stoker stoker.profile stoker.profile.directory\n", "[]\n"]
+    rooms = "stoker stoker.profile stoker.profile.directory stoker.system stoker.system.late\n"
+    assert done == [rooms, "[]\n"]
 
 
 def test_every_public_name_of_the_room_is_found_when_it_is_asked_for() -> None:

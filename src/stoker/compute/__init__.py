@@ -5,8 +5,7 @@ What needs ipyparallel is imported when it is first used.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stoker.compute.faults import ItemPlace, RemoteTraceback
 from stoker.compute.journal_file import JournalInfo, read_journal, read_journal_info
@@ -14,6 +13,7 @@ from stoker.compute.options import MapOptions
 from stoker.compute.parallel import ParallelFunction, PendingMap, parallel, portable
 from stoker.compute.progress import Standing
 from stoker.compute.summary import EngineShare, Summary
+from stoker.system.late import import_late
 
 if TYPE_CHECKING:
     from stoker.compute.executor import Executor, submit
@@ -51,8 +51,4 @@ _MODULES = {
     "submit": "executor",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = import_late(__name__, _MODULES)

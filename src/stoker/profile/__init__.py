@@ -5,8 +5,9 @@ Names are imported when they are first used, so that ``stoker.profile.directory`
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from stoker.system.late import import_late
 
 if TYPE_CHECKING:
     from stoker.profile.apply import apply_plan
@@ -45,13 +46,4 @@ _MODULES = {
     "verify_plan": "verify",
 }
 
-
-def __getattr__(name: str) -> Any:
-    module = _MODULES.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = import_late(__name__, _MODULES)

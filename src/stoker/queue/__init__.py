@@ -14,8 +14,9 @@ hangs together::
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from stoker.system.late import import_late
 
 if TYPE_CHECKING:
     from stoker.queue.client import Queue, connect
@@ -35,9 +36,5 @@ _MODULES = {
     "serve": "serve",
 }
 
-
-def __getattr__(name: str) -> Any:
-    # Late, because a worker's child needs next to nothing of all this.
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+# Late, because a worker's child needs next to nothing of all this.
+__getattr__, __dir__ = import_late(__name__, _MODULES)
