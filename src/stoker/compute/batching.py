@@ -1,14 +1,15 @@
 """How many items the next message to the engines should carry; decides only, and never sends, waits or reads a clock.
 
-Batches are parts of what is left, as in guided self-scheduling (Polychronopoulos and Kuck, 1987), but measured in
-seconds of work instead of items, and bounded on both sides: after small ones, which tell the pace, large ones, and
-smaller ones at the end, so that all engines finish together. What an item takes is a guess from what came home, and
-before that there is none; so each batch has a limit of time, too, after which its engine gives back what it has not
-begun. A wrong guess costs a message.
+A batch is an engine's share of what is left, as in guided self-scheduling (Polychronopoulos and Kuck, 1987), but
+measured in seconds of work instead of items, and bounded on both sides: after small ones, which tell the pace, large
+ones, and smaller ones at the end, so that all engines finish together. What an item takes is a guess from what came
+home, and before that there is none; so each batch has a limit of time, too, after which its engine gives back what it
+has not begun. A wrong guess costs a message.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from typing import NamedTuple
@@ -27,6 +28,9 @@ MAX_BYTES = 4 * 2**20
 WINDOW = 32
 """How many of the batches that came home last make up the pace."""
 
+LAST = 4
+"""How many of them say what the next items may take at the most; costs that rise are noticed at once."""
+
 GROWTH = 16
 """How many times the largest batch that came home the next may be where nobody knows how many items there are, and how
 many times all that came home may be in flight: no more than that is read ahead."""
@@ -43,11 +47,8 @@ FIRST_BYTES = 2**18
 FIRST_SHARES = 16
 """A first batch takes at most this fraction (one in so many) of an engine's share."""
 
-STRETCH = 2
-"""How many times the seconds that a batch was meant to take an engine goes on with it; the rest it gives back."""
-
-SHARES = 2
-"""A batch takes at most this fraction (one in so many) of an engine's share of what is left."""
+STRETCH = 1.5
+"""How many times the seconds that a batch may take an engine goes on with it; the rest it gives back."""
 
 MESSAGE = 0.005
 """Seconds of work that justify a message: about what one costs in all, client to engine and back."""
@@ -111,6 +112,11 @@ class Pace:
         return self._seconds / self._items if self._items else None
 
     @property
+    def slowest(self) -> float:
+        """Seconds that an item took in the slowest of the last batches; some came home."""
+        return max(seconds / count for count, seconds, _ in itertools.islice(reversed(self._recent), LAST))
+
+    @property
     def bytes_per_item(self) -> float:
         """Bytes of an item and its result of late; 0 before the first came home."""
         return self._bytes / self._items if self._items else 0.0
@@ -159,7 +165,7 @@ def size_batch(pace: Pace, *, left: int | None, engines: int, flying: int, fixed
         ),
         left,
     )
-    return Load(count, max(STRETCH * min(seconds, count * per_item), MESSAGE))
+    return Load(count, max(STRETCH * min(TARGET, count * pace.slowest), MESSAGE))
 
 
 def _size_seconds(left: int | None, seconds_per_item: float, engines: int) -> float:
@@ -171,7 +177,7 @@ def _size_seconds(left: int | None, seconds_per_item: float, engines: int) -> fl
     # Batches shorter than this would be sent more slowly than the engines use them up. Close to the end, n batches
     # take n * FEED to send and remaining / n to run, which is least for n = sqrt(remaining / FEED).
     feed = min(engines * FEED, math.sqrt(remaining * FEED))
-    return min(TARGET, max(remaining / (SHARES * engines), feed, MESSAGE))
+    return min(TARGET, max(remaining / engines, feed, MESSAGE))
 
 
 def _count_ahead(pace: Pace, engines: int) -> float:
