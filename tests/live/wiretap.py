@@ -43,7 +43,7 @@ class Capture:
             if parsed is not None and parsed[2]:
                 flow, number, data = parsed
                 pieces[flow][number] = max(data, pieces[flow].get(number, b""), key=len)
-        return {flow: b"".join(data for _, data in sorted(parts.items())) for flow, parts in pieces.items()}
+        return {flow: _join(parts) for flow, parts in pieces.items()}
 
     def find(self, needle: bytes) -> list[Flow]:
         """List the connections in which these bytes went by, in plain."""
@@ -105,6 +105,16 @@ def _open(namespace: Path, device: str) -> socket.socket:
     thread.join()
     assert made, f"no capture at {device}"
     return made[0]
+
+
+def _join(pieces: dict[int, bytes]) -> bytes:
+    """Join what was sent, once: what is sent again may be cut otherwise."""
+    whole, end = bytearray(), 0
+    for number, data in sorted(pieces.items()):
+        fresh = data[max(0, end - number) :] if whole else data
+        whole += fresh
+        end = max(end, number + len(data))
+    return bytes(whole)
 
 
 def _parse(frame: bytes) -> tuple[Flow, int, bytes] | None:
