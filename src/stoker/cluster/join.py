@@ -225,6 +225,9 @@ class _Joiner:
             case healing.StopAgent():
                 self._agent.kill()
             case healing.StartEngine(number=place):
+                seat = self._seats[place]
+                # Until the hub is told of the death, it knows the one before.
+                seat.uuid, seat.missed = "", None
                 self._spawn(self._start_engine(place))
             case healing.StopEngine(number=place, kill=kill):
                 self._agent.stop_engine(self._seats[place].key, kill=kill)
@@ -340,7 +343,6 @@ class _Joiner:
             # The agent ended meanwhile: the next one gets an order of its own.
             return
         seat.key = -1 - place if number is None else number
-        seat.uuid, seat.missed = "", None
         if not free or not self._agent.start_engine(self._order(place)):
             self._seen = lives.lose_engine(self._seen, place, Death(number=place), time.monotonic(), self._policies)
             self._changed.set()

@@ -101,6 +101,8 @@ class Supervisor:
         self._restores = False
         self._spoken = False
         self._known: dict[int, str] = {}
+        self._predecessors: dict[int, str | None] = {}
+        """Whom the hub knew under a number when an engine was started for it."""
         self._died = time.time()
 
     # What is wanted.
@@ -304,6 +306,7 @@ class Supervisor:
             case healing.StopAgent(id=name):
                 self._kill_agent(name)
             case healing.StartEngine(number=number, agent=name):
+                self._predecessors[number] = None if self.hub is None else self.hub.engines.get(number)
                 self.spawn(self._start_engine(number, name))
             case healing.StopEngine(number=number, kill=kill):
                 self._stop_engine(number, kill=kill)
@@ -764,7 +767,7 @@ class Supervisor:
             return
         self._known = dict(self.hub.engines)
         for number, engine in self.seen.engines.items():
-            known = number in self.hub.engines
+            known = self._is_known(number)
             if engine.phase == "starting" and known:
                 engine = lives.note_ready(engine, time.monotonic())
             if engine.phase == "ready" and engine.known and not known:
@@ -773,13 +776,18 @@ class Supervisor:
                 self.seen = self.seen.having(lives.note_known(engine, known))
         self.poke()
 
+    def _is_known(self, number: int) -> bool:
+        """Say whether the hub knows an engine; until it is told of a death, it knows the one before."""
+        uuid = None if self.hub is None else self.hub.engines.get(number)
+        return uuid not in (None, self._predecessors.get(number))
+
     async def _see_to_dropped(self, number: int, starts: int) -> None:
         """An agent that saw its engine die tells the hub and then us; the hub may be quicker."""
         await asyncio.sleep(_NEWS)
         engine = self.seen.engines.get(number)
         if self.hub is None or engine is None or (engine.phase, engine.starts) != ("ready", starts):
             return
-        if number not in self.hub.engines:
+        if not self._is_known(number):
             self.seen = self.seen.having(lives.note_known(engine, False))
             self.poke()
 
