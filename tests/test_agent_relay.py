@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from examples import examples
 from stoker.agent.relay import FIRST, SESSION, Relay, read_session
 
 NAME = b"n" * SESSION
@@ -132,7 +131,9 @@ def test_bytes_go_both_ways(bench: Bench) -> None:
     assert bench.told == [True]
 
 
-@pytest.mark.parametrize("seed", range(examples(10)))
+@pytest.mark.parametrize(
+    "seed", [pytest.param(seed, marks=[pytest.mark.long] if seed >= 10 else []) for seed in range(300)]
+)
 def test_nothing_is_lost_or_twice_however_often_the_carrier_is_cut(bench: Bench, seed: int) -> None:
     chance = random.Random(seed)
     bench.connect()
@@ -149,7 +150,7 @@ def test_nothing_is_lost_or_twice_however_often_the_carrier_is_cut(bench: Bench,
             sent[place] += write(source, data[place], sent[place], chance.choice((1, 1000, 200_000)))
             read(target, got[place])
         bench.turn()
-        if chance.random() < 0.05:
+        if not cuts or chance.random() < 0.05:
             bench.cut()
             cuts += 1
             for _ in range(chance.randrange(3)):
@@ -157,7 +158,6 @@ def test_nothing_is_lost_or_twice_however_often_the_carrier_is_cut(bench: Bench,
             bench.connect()
 
     assert [bytes(mine) for mine in got] == data
-    assert cuts
     assert set(bench.told) == {True}
 
 
