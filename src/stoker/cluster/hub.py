@@ -18,6 +18,8 @@ from jupyter_client.session import Session
 
 __all__ = ["HubLink"]
 
+_UNHEARD = 0.2
+
 _Message = dict[str, Any]
 
 
@@ -82,6 +84,9 @@ class HubLink:
             deadline = asyncio.get_running_loop().time() + timeout
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(socket.send_multipart(self._session.serialize(message)), timeout)
+            if number not in self.engines:
+                # One that has not registered wholly is in no list: nothing tells when the hub has heard of it.
+                await asyncio.sleep(min(_UNHEARD, timeout))
             while number in self.engines and asyncio.get_running_loop().time() < deadline:
                 await self.sync(timeout=0.5)
                 if number in self.engines:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stoker.agent.order import Death, EngineReport
+from stoker.agent.order import NUMBER_TAKEN, Death, EngineReport
 from stoker.cluster import healing, lives
 from stoker.cluster.controller_process import ControllerProcess, is_open, list_ports, read_connection_file
 from stoker.cluster.end_watch import EndWatch
@@ -101,6 +101,8 @@ class Supervisor:
         self._restores = False
         self._spoken = False
         self._known: dict[int, str] = {}
+        self._taken: set[int] = set()
+        """Numbers that the hub did not give to an engine of ours: one that died while it registered has them still."""
         self._predecessors: dict[int, str | None] = {}
         """Whom the hub knew under a number when an engine was started for it."""
         self._died = time.time()
@@ -662,10 +664,7 @@ class Supervisor:
         link, place, begun = self._links.get(name), self.slots.get(number), self.seen.engines[number].starts
         connection = read_connection_file(self.plan.controller.engine_file)
         # The number must be free, or the hub gives the newcomer another. One that nobody has spoken to knows none.
-        free = not self._spoken or (
-            self.hub is not None
-            and (number not in self.hub.engines or await self.hub.unregister(number, timeout=_UNREGISTER))
-        )
+        free = not self._spoken or (self.hub is not None and await self._free(number))
         if link is None or place is None or connection is None or not free:
             self.seen = lives.lose_engine(self.seen, number, Death(number=number), time.monotonic(), self.policies)
             self.poke()
@@ -688,6 +687,14 @@ class Supervisor:
             # Its agent was lost meanwhile: the next start has an order of its own.
             return
         link.start_engine(order)
+
+    async def _free(self, number: int) -> bool:
+        """Have the hub forget whoever has a number; say whether it is free."""
+        assert self.hub is not None
+        if number not in self.hub.engines and number not in self._taken:
+            return True
+        self._taken.discard(number)
+        return await self.hub.unregister(number, timeout=_UNREGISTER)
 
     def _note_started(self, name: str, report: EngineReport) -> None:
         self.engines[report.number] = report
@@ -739,6 +746,8 @@ class Supervisor:
             # An older one, told late.
             self.engines[number] = report
             return
+        if death.status == NUMBER_TAKEN:
+            self._taken.add(number)
         if lives.should_lower(self.seen, number, death) and not leaving:
             self.slots.pop(number, None)
         engine = self.seen.engines.get(number)
