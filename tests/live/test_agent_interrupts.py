@@ -97,7 +97,13 @@ def test_every_task_is_answered_however_often_its_engine_is_interrupted(host: Ho
     answers: dict[int, Any] = {}
     item = 0
 
-    for _ in range(COUNT):
+    def count_hits() -> int:
+        return list(answers.values()).count("KeyboardInterrupt")
+
+    # Most are hit at that rate; but on a busy machine it takes more of them.
+    rounds, deadline = 0, time.monotonic() + WAIT
+    while rounds < COUNT or (count_hits() <= COUNT / 20 and time.monotonic() < deadline):
+        rounds += 1
         while len(flying) < 4:
             flying[item] = view.apply_async(function, item, SECONDS)
             item += 1
@@ -110,8 +116,7 @@ def test_every_task_is_answered_however_often_its_engine_is_interrupted(host: Ho
     wrong = {item: answer for item, answer in answers.items() if answer not in (item * item, "KeyboardInterrupt")}
     assert wrong == {}
     assert len(answers) == item
-    # Most are hit at that rate; that some are not is as it should be.
-    assert list(answers.values()).count("KeyboardInterrupt") > COUNT / 20
+    assert count_hits() > COUNT / 20
     after = [view.apply_async(portable(_pid_after), 0.02) for _ in range(40)]
     assert {result.get(WAIT) for result in after} == set(pids)
     report = host.wire.report()
