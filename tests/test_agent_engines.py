@@ -13,6 +13,7 @@ import pytest
 from stoker.agent import engines
 from stoker.agent.engines import EngineSet
 from stoker.agent.order import Death, EngineOrder
+from stoker.agent.page import Pages
 
 
 class Kills:
@@ -36,21 +37,19 @@ def kills(monkeypatch: pytest.MonkeyPatch) -> Kills:
 def some(kills: Kills, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., EngineSet]]:
     """Engines that are plain sleepers, and nobody else's children."""
     sleepers: list[subprocess.Popen[bytes]] = []
-
-    def spawn(order: EngineOrder, page: int, *, agent: int) -> int:
-        sleepers.append(subprocess.Popen(["sleep", "60"], start_new_session=True))
-        return sleepers[-1].pid
+    pages = Pages()
 
     def find_ended() -> int | None:
         return next((each.pid for each in sleepers if each.returncode is None and _has_ended(each)), None)
 
-    monkeypatch.setattr(engines, "spawn_interpreter", spawn)
     monkeypatch.setattr(engines, "find_ended_child", find_ended)
 
     def start(count: int) -> EngineSet:
-        found = EngineSet(can_fork=lambda: False)
+        found = EngineSet()
         for number in range(count):
-            found.start(EngineOrder(number=number, connection={}, log=str(tmp_path / "log")), forget=lambda: None)
+            sleepers.append(subprocess.Popen(["sleep", "60"], start_new_session=True))
+            _, page = pages.take()
+            found.add(EngineOrder(number=number, connection={}, log=str(tmp_path / "log")), sleepers[-1].pid, page)
         return found
 
     yield start
@@ -198,7 +197,7 @@ def test_an_engine_that_goes_on_again_was_never_frozen(some: Callable[..., Engin
 
 
 def test_a_number_that_nobody_has_gets_no_signal() -> None:
-    found = EngineSet(can_fork=lambda: False)
+    found = EngineSet()
 
     assert found.signal(5, signal.SIGKILL) is False
     assert found.is_idle
@@ -211,7 +210,7 @@ def order(**values: Any) -> EngineOrder:
 
 
 def test_what_stands_against_an_engine_is_told(tmp_path: Path) -> None:
-    found = EngineSet(can_fork=lambda: False)
+    found = EngineSet()
 
     problems = [
         found.find_problem(order(log=str(tmp_path / "log"))),

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agent_hosts import Host, Hub, run_hub
 from host_network import HostNetwork, find_hindrance
 
 import stoker
@@ -194,6 +195,27 @@ def cluster(shared_dir: Path) -> Iterator[Cluster]:
     """A connection to the cluster ``shared``."""
     with stoker.connect("shared") as connected:
         yield connected
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """A stock controller."""
+    yield from run_hub(tmp_path_factory.mktemp("hub"))
+
+
+@pytest.fixture
+def host(tmp_path: Path, hub: Hub) -> Iterator[Host]:
+    """An agent that forks, with the test as its supervisor; the test opens it."""
+    host = Host(tmp_path, hub)
+    yield host
+    host.close()
+
+
+@pytest.fixture(params=[True, False], ids=["fork", "interpreter"])
+def both(request: pytest.FixtureRequest, host: Host) -> Host:
+    """An agent that forks, and then one that starts interpreters."""
+    host.fork = request.param
+    return host
 
 
 @pytest.fixture

@@ -8,12 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_hosts import WAIT, Host, Hub, Wire, is_gone, poll, read_state, run_hub
+from agent_hosts import WAIT, Host, Hub, Wire, is_gone, poll, read_state
 
 from stoker.agent.setup import Setup, pack_setup
 from stoker.agent.wire import VERSION
@@ -22,26 +21,6 @@ from stoker.system.processes import find_marked
 from stoker.system.usage import count_tasks
 
 pytestmark = [pytest.mark.live, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    yield from run_hub(tmp_path_factory.mktemp("hub"))
-
-
-@pytest.fixture
-def host(tmp_path: Path, hub: Hub) -> Iterator[Host]:
-    """An agent that forks."""
-    host = Host(tmp_path, hub)
-    yield host
-    host.close()
-
-
-@pytest.fixture(params=[True, False], ids=["fork", "interpreter"])
-def both(request: pytest.FixtureRequest, host: Host) -> Host:
-    """An agent that forks, and then one that starts interpreters."""
-    host.fork = request.param
-    return host
 
 
 def die(how: str) -> None:

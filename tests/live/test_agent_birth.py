@@ -8,37 +8,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_hosts import WAIT, Host, Hub, poll, run_hub
+from agent_hosts import WAIT, Host, Hub, poll
 
 from stoker.compute import portable
 
 pytestmark = [pytest.mark.live, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
 
 ROUNDS = 25
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    yield from run_hub(tmp_path_factory.mktemp("hub"))
-
-
-@pytest.fixture
-def host(tmp_path: Path, hub: Hub) -> Iterator[Host]:
-    host = Host(tmp_path, hub)
-    yield host
-    host.close()
-
-
-@pytest.fixture(params=[True, False], ids=["fork", "interpreter"])
-def both(request: pytest.FixtureRequest, host: Host) -> Host:
-    """An agent that forks, and then one that starts interpreters."""
-    host.fork = request.param
-    return host
 
 
 def draw() -> dict[str, Any]:

@@ -7,13 +7,12 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import ipyparallel
 import pytest
-from agent_hosts import WAIT, Host, Hub, poll, run_hub
+from agent_hosts import WAIT, Host, Hub, poll
 
 from examples import examples
 from stoker.compute import portable
@@ -24,25 +23,6 @@ COUNT = examples(700)
 """Interrupts that are sent in each way."""
 SECONDS = 0.003
 """What a task takes."""
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    yield from run_hub(tmp_path_factory.mktemp("hub"))
-
-
-@pytest.fixture
-def host(tmp_path: Path, hub: Hub) -> Iterator[Host]:
-    host = Host(tmp_path, hub)
-    yield host
-    host.close()
-
-
-@pytest.fixture(params=[True, False], ids=["fork", "interpreter"])
-def both(request: pytest.FixtureRequest, host: Host) -> Host:
-    """An agent that forks, and then one that starts interpreters."""
-    host.fork = request.param
-    return host
 
 
 def work(item: int, seconds: float) -> int:

@@ -17,7 +17,7 @@ from stoker.agent.order import EngineOrder
 from stoker.agent.page import EnginePage, open_nameless
 from stoker.system.children import die_with_parent
 
-__all__ = ["ENGINE_VARIABLE", "become_engine", "close_handles", "read_order", "spawn_interpreter"]
+__all__ = ["ENGINE_VARIABLE", "become_engine", "close_handles", "read_order", "set_name", "spawn_interpreter"]
 
 ENGINE_VARIABLE = "STOKER_ENGINE"
 """Tells in the environment of what an engine starts which engine that was."""
@@ -63,7 +63,7 @@ def become_engine(order: EngineOrder, *, agent: int) -> None:
     os.environ[ENGINE_VARIABLE] = f"{os.getpid()}"
     # The time zone is read from the environment once, when a program starts.
     time.tzset()
-    _set_name(f"engine {order.number}")
+    set_name(f"engine {order.number}")
     _draw_anew()
     gc.enable()
 
@@ -110,13 +110,13 @@ def read_order(page: int, *, agent: int) -> tuple[EngineOrder, EnginePage]:
     """Take the order that ``spawn_interpreter`` has sent to this process, and its page."""
     die_with_parent(agent)
     order = EngineOrder.from_json(json.load(sys.stdin))
-    memory = EnginePage(page)
+    memory = EnginePage.map(page)
     os.close(page)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
     os.environ[ENGINE_VARIABLE] = f"{os.getpid()}"
-    _set_name(f"engine {order.number}")
+    set_name(f"engine {order.number}")
     return order, memory
 
 
@@ -173,7 +173,7 @@ def close_handles(first: int) -> None:
     os.closerange(first, highest + 1)
 
 
-def _set_name(name: str) -> None:
-    # What ps and top show; 15 bytes at the most. See prctl(2).
+def set_name(name: str) -> None:
+    """Say what ps and top show of this process; 15 bytes at the most. See prctl(2)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)

@@ -19,6 +19,7 @@ from traitlets.config import Config
 
 from stoker.agent.interrupt import EngineStopped
 from stoker.agent.kernel import EngineKernel
+from stoker.agent.notice import write_will
 from stoker.agent.order import NUMBER_TAKEN, EngineOrder
 from stoker.agent.page import READY, EnginePage
 from stoker.agent.setup import run_setups
@@ -81,8 +82,11 @@ class Engine(_stock.IPEngine):  # type: ignore[misc]
     async def complete_registration(self, *args: Any) -> None:
         """Connect to the schedulers and start the kernel, then be ready."""
         self.page.uuid = self.ident
+        # Until it is known what the hub gave it.
+        self._write_will(self.order.number)
         await super().complete_registration(*args)
         self.page.number = self.id
+        self._write_will(self.id)
         if self.order.exact and self.id != self.order.number >= 0:
             # Another engine of this number still is registered; views that were made for it would miss this one.
             self.log.critical(f"the hub gave number {self.id} instead of {self.order.number}: leaving")
@@ -125,6 +129,10 @@ class Engine(_stock.IPEngine):  # type: ignore[misc]
         """Tell the hub that this engine leaves."""
         self.session.send(self.registrar, "unregistration_request", content={"id": self.id})
 
+    def _write_will(self, number: int) -> None:
+        message = self.session.msg("unregistration_request", content={"id": number})
+        self.page.will = write_will(self.registration_url, self.curve_serverkey, self.session.serialize(message))
+
     def _signal_stop(self, sig: int, frame: FrameType | None) -> None:
         super()._signal_stop(sig, frame)
         if self.kernel.frames.holds(frame):
@@ -139,6 +147,8 @@ def _render_config(order: EngineOrder) -> Config:
         config.IPEngine.id = order.number
     if order.work_dir is not None:
         config.IPEngine.work_dir = order.work_dir
+    # Stock engines keep a database of their cells in memory, which ends with them; what %history shows is beside it.
+    config.HistoryManager.setdefault("enabled", False)
     return config
 
 

@@ -5,36 +5,27 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import time
-import traceback
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stoker.agent.birth import ENGINE_VARIABLE, become_engine, spawn_interpreter
+from stoker.agent.birth import ENGINE_VARIABLE
 from stoker.agent.notice import fork_notice
 from stoker.agent.order import Death, EngineOrder, EngineReport
-from stoker.agent.page import LEAVING, PHASES, READY, STARTING, EnginePage, open_page
+from stoker.agent.page import LEAVING, PHASES, READY, STARTING, EnginePage
+from stoker.agent.preload import find_hindrance
 from stoker.system.children import find_ended_child
 from stoker.system.files import read_last_lines, trim_log
 from stoker.system.processes import find_marked, identify, list_children
 from stoker.system.usage import count_oom_kills, read_state, read_usage
 
-__all__ = ["Born", "EngineSet"]
+__all__ = ["EngineSet"]
 
 _LINES = 20
 _STARVING = 10.0
 """Seconds after the kernel has killed something for want of memory in which a SIGKILL counts as its own."""
 _ROUNDS = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Born:
-    """What a process that has just been forked is to be."""
-
-    order: EngineOrder
-    page: EnginePage
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,12 +55,11 @@ class _Engine:
 class EngineSet:
     """All engines of one agent."""
 
-    def __init__(self, *, can_fork: Callable[[], bool]) -> None:
+    def __init__(self) -> None:
         self.log_limit = 10_000_000
         self.frozen_after = 5.0
         self.tells_hub = True
         """Whether deaths are told to the hub; not where it ends too."""
-        self._can_fork = can_fork
         self._engines: dict[int, _Engine] = {}
         self._notices: dict[int, int] = {}
         """The numbers of engines whose end is being told to the hub, by the process that tells it."""
@@ -78,6 +68,11 @@ class EngineSet:
 
     def __len__(self) -> int:
         return len(self._engines)
+
+    @property
+    def are_starting(self) -> bool:
+        """Whether one of them is not ready yet."""
+        return any(engine.page.phase == STARTING for engine in self._engines.values())
 
     @property
     def is_idle(self) -> bool:
@@ -100,34 +95,14 @@ class EngineSet:
         """Say whether the hub is still being told of the last engine's end: until then the number is taken."""
         return order.number in self._notices.values()
 
-    def start(self, order: EngineOrder, *, forget: Callable[[], None]) -> Born | EngineReport:
-        """Start an engine. This function returns twice where it forks: in the child, what that is to be.
+    def add(self, order: EngineOrder, pid: int, page: EnginePage) -> EngineReport:
+        """Take an engine that has just been started, a child of this process.
 
         Args:
-            order: What it is to be; ``find_problem`` found none.
-            forget: Called in the child: closes what is the agent's.
-
-        Raises:
-            OSError: The system gives no more processes.
+            order: What it is to be.
+            pid: Its process number.
+            page: What it shares with this process; closed when it has ended.
         """
-        agent = os.getpid()
-        if order.fork and self._can_fork():
-            page = EnginePage()
-            # Loaded where engines are forked only.
-            from stoker.agent.engine import read_arguments
-
-            read_arguments(tuple(order.arguments))
-            pid = os.fork()
-            if pid == 0:
-                self._become(order, agent, forget)
-                return Born(order=order, page=page)
-        else:
-            handle = open_page()
-            try:
-                page = EnginePage(handle)
-                pid = spawn_interpreter(order, handle, agent=agent)
-            finally:
-                os.close(handle)
         process = identify(pid)
         started = 0 if process is None else process.started
         engine = _Engine(order=order, pid=pid, started=started, page=page, begun=time.monotonic())
@@ -224,19 +199,6 @@ class EngineSet:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def _become(self, order: EngineOrder, agent: int, forget: Callable[[], None]) -> None:
-        try:
-            forget()
-            for engine in self._engines.values():
-                engine.page.close()
-            self._engines.clear()
-            become_engine(order, agent=agent)
-        except BaseException:
-            # Whoever called would take it for a failure of the agent's, and go on as a second one.
-            traceback.print_exc()
-            sys.stderr.flush()
-            os._exit(1)
-
     def _kill(self, engine: _Engine) -> None:
         engine.signalled = True
         with contextlib.suppress(ProcessLookupError):
@@ -264,12 +226,10 @@ class EngineSet:
             given=page.number,
             last_lines=read_last_lines(Path(engine.order.log), _LINES),
         )
-        if page.uuid and self.tells_hub and self._can_fork():
-            # Not always the one that was ordered: that may be another's.
-            number = engine.order.number if page.number is None else page.number
+        if (will := page.will) and self.tells_hub and not find_hindrance():
             # Without one more process, the hub learns it from the heartbeat.
             with contextlib.suppress(OSError):
-                self._notices[fork_notice(number, engine.order.connection)] = number
+                self._notices[fork_notice(will)] = engine.order.number if page.number is None else page.number
         page.close()
         return death
 

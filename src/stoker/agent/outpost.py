@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib
 import os
 import select
 import signal
 import socket
 import time
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -155,39 +153,19 @@ def _be_agent(request: Mapping[str, Any], peer: socket.socket, path: Path, logs:
     # Not where the host's own profiles are: nothing but logs is to stay here.
     os.environ.update({**request["env"], "IPYTHONDIR": str(path.parent / "ipython")})
     os.chdir(Path.home())
-    if not _import_all(peer):
-        return
+    wire = peer.detach()
+
+    def tell(said: Mapping[str, Any]) -> None:
+        if "failed" in said:
+            line = encode_line({"say": "failed", "stage": "import", **said["failed"]})
+        else:
+            line = encode_line({"say": "imported", "ipyparallel": said["loaded"]})
+        # Few bytes, and the first on this connection: there is room for them.
+        os.write(wire, line)
+
     from stoker.agent.run import run_agent
 
-    wire = peer.detach()
-    run_agent(wire, os.dup(wire), socket_path=path, log=log, lease=float(request["lease"]), tidy=True)
-
-
-def _import_all(peer: socket.socket) -> bool:
-    """Import what engines need; tell over the connection how that went."""
-    try:
-        version = importlib.import_module("ipyparallel").__version__
-        from stoker.agent.preload import preload
-
-        preload()
-    except BaseException as error:
-        missing = getattr(error, "name", "") or ""
-        traceback.print_exc()
-        peer.sendall(
-            encode_line(
-                {
-                    "say": "failed",
-                    "stage": "import",
-                    "kind": "missing" if isinstance(error, ModuleNotFoundError) else "error",
-                    "module": missing,
-                    "problem": f"{type(error).__name__}: {error}",
-                    "lines": traceback.format_exc().splitlines()[-10:],
-                }
-            )
-        )
-        return False
-    peer.sendall(encode_line({"say": "imported", "ipyparallel": version}))
-    return True
+    run_agent(wire, os.dup(wire), socket_path=path, log=log, lease=float(request["lease"]), tidy=True, on_loaded=tell)
 
 
 def _pass_on(peer: socket.socket, path: Path, log: Path, child: int | None) -> None:

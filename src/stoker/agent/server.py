@@ -8,22 +8,25 @@ import selectors
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stoker.agent.engines import Born, EngineSet
+from stoker.agent.births import Births
+from stoker.agent.engines import EngineSet
 from stoker.agent.log_feed import LogFeed
-from stoker.agent.order import EngineOrder
-from stoker.agent.preload import find_hindrance
+from stoker.agent.order import EngineOrder, EngineReport
 from stoker.agent.reach import Reach
-from stoker.agent.tunnel import Tunnel
 from stoker.agent.wire import VERSION, LineBuffer, encode_line
+from stoker.agent.zygote import ZygoteLife
 from stoker.errors import StokerError
 from stoker.system.clocks import RunningClock
 from stoker.system.files import trim_log
 from stoker.system.runtime import listen
 from stoker.system.usage import read_usage
+
+if TYPE_CHECKING:
+    from stoker.agent.tunnel import Tunnel
 
 __all__ = ["Agent", "split_standard_handles"]
 
@@ -60,19 +63,25 @@ class _Line:
 class Agent:
     """An agent on its host."""
 
-    def __init__(self, *, socket_path: Path | None, log: Path | None, lease: float) -> None:
+    def __init__(
+        self,
+        *,
+        socket_path: Path | None,
+        log: Path | None,
+        lease: float,
+        on_loaded: Callable[[Mapping[str, Any]], None] = lambda said: None,
+    ) -> None:
         """Prepare to serve.
 
         Args:
             socket_path: Where a supervisor that comes later can attach; None: nowhere.
             log: Where this process's own output goes, to be kept short.
             lease: Seconds of its own running time that it goes on without a supervisor, until one says otherwise.
+            on_loaded: Told once whether what engines need could be imported, as ``Births`` is.
         """
         self._lease = lease
         self._log = log
-        self._hindrance = find_hindrance()
-        self._engines = EngineSet(can_fork=lambda: not find_hindrance())
-        self._orders: collections.deque[EngineOrder] = collections.deque()
+        self._engines = EngineSet()
         self._deaths: collections.deque[dict[str, Any]] = collections.deque(maxlen=_KEPT_DEATHS)
         self._recent: collections.deque[dict[str, Any]] = collections.deque(maxlen=_KEPT_DEATHS)
         self._feed: LogFeed | None = None
@@ -80,6 +89,18 @@ class Agent:
         self._began = time.monotonic()
         self._was_found = False
         self._selector = selectors.DefaultSelector()
+        self._on_loaded = on_loaded
+        self._was_loaded = False
+        self.has_failed = False
+        """It has left because what engines need could not be imported."""
+        self._births = Births(
+            self._engines,
+            self._selector,
+            on_born=self._welcome,
+            on_refused=self._refuse,
+            on_loaded=self._note_loaded,
+            on_hindrance=lambda hindrance: self._say({"say": "hindered", "hindrance": hindrance}),
+        )
         self._lines: dict[int, _Line] = {}
         self._current: _Line | None = None
         self._looked = time.monotonic()
@@ -91,7 +112,7 @@ class Agent:
         self._is_told_to_end = False
         self._socket_path = socket_path
         self._listener = None if socket_path is None else listen(socket_path)
-        self._tunnel = None if socket_path is None else Tunnel(self._selector, socket_path.parent)
+        self._tunnel: Tunnel | None = None
         if self._listener is not None:
             self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         self._waker, self._wake = os.pipe()
@@ -99,8 +120,8 @@ class Agent:
             os.set_blocking(handle, False)
         self._selector.register(self._waker, selectors.EVENT_READ, self._drain_waker)
 
-    def serve(self, reader: int, writer: int) -> Born | None:
-        """Serve until there is nothing more to do. Returns twice for each fork: in the child, what it is to be.
+    def serve(self, reader: int, writer: int) -> ZygoteLife | None:
+        """Serve until there is nothing more to do. Returns twice for each fork: in the child, what that is to live.
 
         Args:
             reader: An open file that a supervisor's orders come from.
@@ -110,16 +131,23 @@ class Agent:
         signal.signal(signal.SIGCHLD, _note)
         for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(signum, self._on_term)
-        self._add_line(_Line(reader, writer))
+        life = self._births.prepare()
+        if life is None:
+            self._add_line(_Line(reader, writer))
+            life = self._go_on()
+        if life is not None:
+            self._forget()
+            return life
+        self._finish()
+        return None
+
+    def _go_on(self) -> ZygoteLife | None:
         while not (self._leaving and self._engines.is_idle):
             for key, mask in self._selector.select(self._timeout()):
                 key.data(mask)
             self._look()
-            while not self._leaving and (order := self._take_order()) is not None:
-                started = self._start(order)
-                if started is not None:
-                    return started
-        self._finish()
+            if not self._leaving and (life := self._births.go_on(self._clock.look(time.monotonic()))) is not None:
+                return life
         return None
 
     def _timeout(self) -> float:
@@ -274,7 +302,7 @@ class Agent:
             case "beat":
                 pass
             case "start":
-                self._orders.append(EngineOrder.from_json(message["order"]))
+                self._births.add(EngineOrder.from_json(message["order"]))
             case "stop":
                 self._engines.stop(message.get("numbers"), grace=float(message["grace"]))
             case "signal":
@@ -320,7 +348,7 @@ class Agent:
             "say": "hello",
             "version": VERSION,
             "pid": os.getpid(),
-            "hindrance": self._hindrance,
+            "hindrance": self._births.hindrance,
             "engines": [each.to_json() for each in self._engines.report(memory=False)],
             "deaths": list(self._deaths),
             # Among them those that were told to a connection that was cut off.
@@ -357,7 +385,12 @@ class Agent:
         )
 
     def _prepare_tunnel(self, message: Mapping[str, Any]) -> None:
-        assert self._tunnel is not None
+        assert self._socket_path is not None
+        if self._tunnel is None:
+            # Few agents have one.
+            from stoker.agent.tunnel import Tunnel
+
+            self._tunnel = Tunnel(self._selector, self._socket_path.parent)
         carrier = self._tunnel.prepare(int(message["number"]))
         self._say({"say": "answer", "id": message["id"], "carrier": str(carrier)})
 
@@ -371,33 +404,24 @@ class Agent:
         except OSError as error:
             tell(False, problem=error.strerror or str(error))
 
-    def _take_order(self) -> EngineOrder | None:
-        for place, order in enumerate(self._orders):
-            if not self._engines.must_wait(order):
-                del self._orders[place]
-                return order
-        return None
+    # Engines that were ordered.
 
-    def _start(self, order: EngineOrder) -> Born | None:
-        try:
-            problem = self._engines.find_problem(order)
-        except (TypeError, ValueError) as error:
-            problem = f"an order that is none: {error}"
-        if not problem:
-            try:
-                started = self._engines.start(order, forget=self._forget)
-            except (OSError, TypeError, ValueError) as error:
-                problem = f"no process could be started: {getattr(error, 'strerror', None) or error}"
-            else:
-                if isinstance(started, Born):
-                    return started
-                self._had_engines = True
-                if self._feed is not None:
-                    self._feed.follow(order.number, order.log)
-                self._say({"say": "started", **started.to_json()})
-        if problem:
-            self._say({"say": "refused", "number": order.number, "problem": problem}, keep=True)
-        return None
+    def _welcome(self, order: EngineOrder, report: EngineReport) -> None:
+        self._had_engines = True
+        if self._feed is not None:
+            self._feed.follow(order.number, order.log)
+        self._say({"say": "started", **report.to_json()})
+
+    def _refuse(self, order: EngineOrder, problem: str) -> None:
+        self._say({"say": "refused", "number": order.number, "problem": problem}, keep=True)
+
+    def _note_loaded(self, said: Mapping[str, Any]) -> None:
+        if not self._was_loaded:
+            self._was_loaded = True
+            self._on_loaded(said)
+            if "failed" in said:
+                self.has_failed = True
+                self._leave(0.0)
 
     # The end.
 
@@ -407,6 +431,7 @@ class Agent:
 
     def _leave(self, grace: float, *, ordered: bool = False, tells_hub: bool = True) -> None:
         self._leaving = True
+        self._births.stop()
         self._engines.tells_hub = tells_hub
         self._engines.stop(None, grace=grace, ordered=ordered)
 

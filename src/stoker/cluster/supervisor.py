@@ -513,6 +513,8 @@ class Supervisor:
             case "died":
                 death = Death.from_json(message)
                 self._bury_engine(name, death, leaving=bool(message.get("leaving")))
+            case "hindered":
+                self.hindrances[name] = message["hindrance"]
             case "refused":
                 number = int(message["number"])
                 self._bury_engine(name, Death(number=number, problem=message["problem"]), leaving=False)

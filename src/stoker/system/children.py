@@ -81,13 +81,17 @@ def die_with_parent(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def adopt_orphans() -> None:
-    """Become the parent of what descendants leave behind, so that it can be ended and reaped; only Linux can."""
-    if sys.platform == "linux":
-        import ctypes
+def adopt_orphans() -> bool:
+    """Become the parent of what descendants leave behind, so that it can be ended and reaped; say whether that can be.
 
-        # prctl(2).
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    Only Linux can.
+    """
+    if sys.platform != "linux":
+        return False
+    import ctypes
+
+    # prctl(2).
+    return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
 
 
 def find_ended_child() -> int | None:

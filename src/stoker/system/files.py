@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -86,6 +85,9 @@ def stage_file(path: Path, data: bytes, *, mode: int = 0o600) -> StagedFile:
         OSError: Nothing is left of it.
     """
     path = path.resolve()
+    # Not for every agent, which writes no such files.
+    import tempfile
+
     handle, name = tempfile.mkstemp(prefix=f".{path.name}{_STAGED}", dir=path.parent)
     staged = StagedFile(path, Path(name))
     try:

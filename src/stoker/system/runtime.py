@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import socket
@@ -28,6 +27,9 @@ def runtime_directory(place: str) -> Path:
     Args:
         place: What tells it from others, such as a profile's path with a cluster id.
     """
+    # Not for every agent, which has no need of it: it loads OpenSSL.
+    import hashlib
+
     name = hashlib.sha256(place.encode()).hexdigest()[:12]
     base = os.environ.get("XDG_RUNTIME_DIR", "")
     if Path(base).is_absolute():
