@@ -12,8 +12,16 @@ from stoker.compute.parcels import Parcel, Parcels
 
 
 @pytest.fixture
-def parcels() -> Iterator[Parcels]:
-    parcels = Parcels()
+def spare() -> Iterator[list[Parcel]]:
+    spare: list[Parcel] = []
+    yield spare
+    for parcel in spare:
+        parcel.close()
+
+
+@pytest.fixture
+def parcels(spare: list[Parcel]) -> Iterator[Parcels]:
+    parcels = Parcels(spare)
     yield parcels
     parcels.close()
 
@@ -63,17 +71,46 @@ def test_its_address_is_of_one_batch() -> None:
         parcel.close()
 
 
-def test_nothing_stays_open() -> None:
+def test_nothing_stays_open_but_what_later_calls_use(spare: list[Parcel]) -> None:
     before = _count_open()
-    parcels = Parcels()
-    for number in range(5):
+    parcels = Parcels(spare)
+    for number in range(6):
         parcels.take(number)
-    parcels.give_back(0)
-    parcels.drop(1)
+    parcels.drop(0)
+    # Batches 4 and 5 never came home: their engines may still write.
+    for number in (1, 2, 3):
+        parcels.give_back(number)
 
     parcels.close()
 
-    assert _count_open() == before
+    assert len(spare) == 2
+    assert _count_open() == before + 2
+
+
+def test_the_next_call_uses_what_an_earlier_one_left(spare: list[Parcel]) -> None:
+    earlier, later = Parcels(spare), Parcels(spare)
+    parcel = earlier.take(1)
+    earlier.give_back(1)
+    earlier.close()
+
+    taken = [later.take(2), later.take(3)]
+
+    assert taken[0] is parcel
+    assert taken[1] is not parcel
+    assert spare == []
+    later.close()
+
+
+def test_much_memory_is_kept_for_no_later_call(spare: list[Parcel]) -> None:
+    parcels = Parcels(spare)
+    large = parcels.take(1)
+    assert large is not None
+    large.write(bytes(100_000))
+    parcels.give_back(1)
+
+    parcels.close()
+
+    assert spare == []
 
 
 def test_without_descriptors_there_is_no_parcel(parcels: Parcels) -> None:

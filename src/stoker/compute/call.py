@@ -118,7 +118,7 @@ class Call:
         _ = self._packer.function
         self._channel: Channel = open_channel(view)
         self._marks = self._channel.marks
-        self._parcels = Parcels()
+        self._parcels = Parcels(self._channel.spare_parcels)
         self._ledger = Ledger(source, retries=options.retries)
         self._pace = Pace()
         self._name = secrets.token_hex(8)
@@ -194,6 +194,8 @@ class Call:
                 while event is not None:
                     yield from self._take(event)
                     event = self._channel.receive(0.0)
+                if self._is_over():
+                    break
                 yield from self._look_after()
                 self._progress.show(self._stand())
         finally:

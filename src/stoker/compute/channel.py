@@ -24,6 +24,7 @@ from ipyparallel.serialize import PrePickled
 from stoker.compute.losses import watch_losses
 from stoker.compute.marks import Marks
 from stoker.compute.parallel import portable
+from stoker.compute.parcels import Parcel
 from stoker.errors import ConnectError
 
 __all__ = ["Answer", "Channel", "Gone", "Home", "Lost", "open_channel"]
@@ -89,6 +90,9 @@ Event = Home | Lost | Gone | Answer
 @dataclass(slots=True)
 class _Known:
     marks: Marks = field(default_factory=Marks)
+    parcels: list[Parcel] = field(default_factory=list)
+    """Some that no call uses."""
+
     informed: set[str] = field(default_factory=set)
     """The uuids of engines that have the runner."""
 
@@ -99,6 +103,12 @@ class _Known:
     """The numbers of all engines that were seen, by uuid."""
 
     numbers: int = 0
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self.marks.close()
+        while self.parcels:
+            self.parcels.pop().close()
 
 
 @dataclass(slots=True)
@@ -178,6 +188,11 @@ class Channel:
     def marks(self) -> Marks:
         """Where engines of this host note what they run."""
         return self._known.marks
+
+    @property
+    def spare_parcels(self) -> list[Parcel]:
+        """Some that no call uses."""
+        return self._known.parcels
 
     @property
     def marked(self) -> set[str]:
@@ -354,7 +369,7 @@ class Channel:
 def _recall(client: Any) -> _Known:
     if client not in _known:
         _known[client] = known = _Known()
-        weakref.finalize(client, known.marks.close)
+        weakref.finalize(client, known.close)
     return _known[client]
 
 

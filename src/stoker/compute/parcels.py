@@ -8,6 +8,7 @@ had written. A parcel whose batch did not come home is never used again: its eng
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import struct
@@ -18,6 +19,8 @@ __all__ = ["Parcel", "Parcels"]
 
 _HEAD = struct.Struct("=16sQ")
 """A secret, and the number of the batch."""
+_SPARE, _SMALL = 2, 1 << 16
+"""So many parcels of at most so many bytes outlive their call: to make and to end one takes as long as to send it."""
 
 
 class Parcel:
@@ -60,6 +63,11 @@ class Parcel:
             at += len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return os.fstat(self._handle).st_size
+
     def close(self) -> None:
         """Give the memory back."""
         os.close(self._handle)
@@ -68,7 +76,14 @@ class Parcel:
 class Parcels:
     """The parcels of one call."""
 
-    def __init__(self) -> None:
+    def __init__(self, spare: list[Parcel]) -> None:
+        """Prepare.
+
+        Args:
+            spare: Of the client, whose calls may run in several threads: some that an earlier one has left are used
+                first, and some are left for later ones.
+        """
+        self._spare = spare
         self._free: list[Parcel] = []
         self._used: dict[int, Parcel] = {}
         self.usable = hasattr(os, "memfd_create")
@@ -76,12 +91,16 @@ class Parcels:
 
     def take(self, number: int) -> Parcel | None:
         """Take a parcel for a batch; None where there is none to be had."""
+        for free in (self._free, self._spare):
+            with contextlib.suppress(IndexError):
+                self._used[number] = free.pop()
+                return self._used[number]
         try:
-            self._used[number] = parcel = self._free.pop() if self._free else Parcel()
+            self._used[number] = Parcel()
         except OSError:
             # Too many open files, for instance.
             return None
-        return parcel
+        return self._used[number]
 
     def read(self, number: int, length: int) -> bytes:
         """Take out what a batch's engine laid in its parcel.
@@ -102,8 +121,13 @@ class Parcels:
             parcel.close()
 
     def close(self) -> None:
-        """Give all memory back."""
-        for parcel in (*self._free, *self._used.values()):
+        """Give the memory back, or leave it for later calls where it is little."""
+        for parcel in self._free:
+            if len(self._spare) < _SPARE and parcel.size <= _SMALL:
+                self._spare.append(parcel)
+            else:
+                parcel.close()
+        for parcel in self._used.values():
             parcel.close()
         self._free.clear()
         self._used.clear()
