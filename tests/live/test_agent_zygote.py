@@ -100,7 +100,9 @@ def test_killed_in_the_middle_of_births_it_leaves_no_engine_that_its_agent_does_
         host.wire.say("start", order=host.order(number))
     host.wire.hear("started", number=numbers[3])
 
-    os.kill(find_zygote(host) or 0, signal.SIGKILL)
+    zygote = find_zygote(host)
+    assert zygote is not None
+    os.kill(zygote, signal.SIGKILL)
 
     left = set(numbers) - {numbers[3]}
     while left:

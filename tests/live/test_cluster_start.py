@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -70,7 +71,11 @@ def listening(pids: list[int]) -> set[tuple[str, int]]:
     """The addresses and ports where these processes and their children listen."""
     family = [psutil.Process(pid) for pid in pids]
     family += [child for process in family for child in process.children(recursive=True)]
-    sockets = [entry for process in family for entry in process.net_connections("tcp")]
+    sockets = []
+    for process in family:
+        # What has forked the engines ends when they are ready.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            sockets += process.net_connections("tcp")
     return {(entry.laddr.ip, entry.laddr.port) for entry in sockets if entry.status == psutil.CONN_LISTEN}
 
 
@@ -260,7 +265,10 @@ def up_changed(run_stoker: Callable[..., Any], controller: str, count: int) -> A
 
 
 def test_up_with_a_changed_count_starts_more_engines_while_the_cluster_runs(
-    run_stoker: Callable[..., Any], start: Callable[..., Any], processes: Callable[[], list[str]]
+    run_stoker: Callable[..., Any],
+    start: Callable[..., Any],
+    processes: Callable[[], list[str]],
+    wait_until: Callable[..., Any],
 ) -> None:
     spec = up_changed(run_stoker, "", 3)
     before = leaders(lab())
@@ -270,7 +278,7 @@ def test_up_with_a_changed_count_starts_more_engines_while_the_cluster_runs(
     assert (ran.code, ran.out) == (0, "lab runs already, with 3 engines; started engine 2\n")
     assert ran.err == "profile ...\n"
     assert leaders(lab())[:-1] == before
-    assert len(processes()) == PROCESSES + 2
+    wait_until(lambda: len(processes()) == PROCESSES + 2)
     assert read_spec(lab().spec).engines[0].count == 3
     assert not read_plan(read_spec(spec))
     assert len(start("lab").client[:].apply_async(os.getpid).get(SOON)) == 3
@@ -735,7 +743,7 @@ def test_after_an_up_that_was_killed_the_next_command_cleans_up(
         assert ran.code == 0, ran.err
         # Controller, supervisor, agent and engine, and none of a run before.
         assert len(set(leaders(lab()))) == 4
-        assert len(processes()) == PROCESSES
+        wait_until(lambda: len(processes()) == PROCESSES)
         ran = run_stoker("down", "lab")
 
     assert code == -signal.SIGKILL, err

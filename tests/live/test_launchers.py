@@ -65,7 +65,10 @@ def find_agents(cluster: ipyparallel.Cluster) -> list[psutil.Process]:
 
 @pytest.mark.parametrize("controller", ["local", "stoker"])
 def test_one_agent_forks_the_engines_of_a_plain_cluster_and_no_key_is_in_an_environment(
-    controller: str, plain: Callable[..., ipyparallel.Cluster], processes: Callable[[], list[str]]
+    controller: str,
+    plain: Callable[..., ipyparallel.Cluster],
+    processes: Callable[[], list[str]],
+    wait_until: Callable[..., Any],
 ) -> None:
     cluster = plain(controller=controller, n=3)
 
@@ -73,11 +76,11 @@ def test_one_agent_forks_the_engines_of_a_plain_cluster_and_no_key_is_in_an_envi
         pids = client[:].apply_async(os.getpid).get(20)
         environments = client[:].apply_async(portable(read_environment)).get(20)
         key = client.session.key.decode()
-        children = find_agents(cluster)[0].children()
+        agent = find_agents(cluster)[0]
+        wait_until(lambda: sorted(child.pid for child in agent.children()) == sorted(pids))
         squares = client.load_balanced_view().map_async(pow, range(20), [2] * 20).get(20)
     cluster.stop_cluster_sync()
 
-    assert sorted(child.pid for child in children) == sorted(pids)
     assert squares == [number**2 for number in range(20)]
     assert not any(key and key in value for each in environments for value in each.values())
     assert not any("IPP_CONNECTION_INFO" in each for each in environments)

@@ -64,6 +64,11 @@ class Births:
         self._had_orders = False
         self._failure = ""
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a zygote is there until engines are ready."""
+        return self._zygote is not None and self._had_orders
+
     def add(self, order: EngineOrder) -> None:
         """Take an order; ``go_on`` carries it out."""
         self._orders.append(order)

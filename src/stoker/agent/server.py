@@ -32,6 +32,8 @@ __all__ = ["Agent", "split_standard_handles"]
 
 _LOOK = 0.5
 """Seconds between two looks at the engines at the most."""
+_LOOK_OFTEN = 0.05
+"""The same while something is waited for that does not wake this process."""
 _STEP = 1.0
 """Seconds between two looks at the clock that are still believed; after more, this process could not run."""
 _LEAVE_GRACE = 2.0
@@ -153,7 +155,8 @@ class Agent:
     def _timeout(self) -> float:
         deadline = self._engines.next_deadline()
         look = min(_LOOK, self._engines.frozen_after / 4, self._lease / 4)
-        look = look if not self._reaches else min(look, _REACH / 8)
+        if self._reaches or self._births.is_waiting:
+            look = min(look, _LOOK_OFTEN)
         return look if deadline is None else max(0.0, min(look, deadline - time.monotonic()))
 
     def _look(self) -> None:

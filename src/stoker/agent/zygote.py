@@ -206,8 +206,10 @@ def load() -> dict[str, Any]:
         ``kind`` (``missing``, ``error``), the ``module`` that is missing, the ``problem`` and the ``lines`` of a trace.
     """
     try:
-        preload()
+        # First, so that it is what is missing where all is.
         from ipyparallel._version import __version__
+
+        preload()
     except BaseException as error:
         traceback.print_exc()
         return {
