@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import ipyparallel
 import pytest
 from agent_hosts import WAIT, Host, Hub, poll
 
@@ -168,6 +169,75 @@ def test_numpy_is_imported_by_the_first_who_needs_it_and_arrays_travel_as_ever(h
     assert array.tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
     assert back == repr(array)
     assert view.apply_async(portable(has_numpy)).get(WAIT)
+
+
+def name_imported(*modules: str) -> list[str]:
+    import sys
+
+    return [each for each in modules if each in sys.modules]
+
+
+def use_client_packages() -> dict[str, Any]:
+    """Use what only the packages themselves give, as a task does."""
+    import jupyter_client
+
+    manager = jupyter_client.KernelManager(kernel_name="none")
+    import ipyparallel as ipp
+    from ipyparallel import util
+
+    namespace: dict[str, Any] = {}
+    exec("from ipyparallel import *", namespace)
+    return {
+        "manager": type(manager.client_factory).__name__,
+        "specs": type(jupyter_client.kernelspec.KernelSpecManager()).__name__,
+        "client": ipp.Client.__module__,
+        "star": namespace.keys() ^ {name for name in dir(ipp) if not name.startswith("_")},
+        "same": namespace["Client"] is ipp.Client and ipp.util is util,
+        "version": ipp.__version__,
+        "required": type(ipp.require("os")(len)).__name__,
+        "error": ipp.error.EngineError is ipp.EngineError,
+        "types": [type(ipp).__name__, type(jupyter_client).__name__],
+    }
+
+
+def read_a() -> Any:
+    return a  # type: ignore[name-defined]  # noqa: F821
+
+
+def test_tasks_of_every_kind_do_without_what_clients_import_and_whoever_wants_it_gets_it(host: Host, hub: Hub) -> None:
+    host.open()
+    (number,) = host.start()
+    view, balanced = hub.client[number], hub.client.load_balanced_view([number])
+    left_out = portable(name_imported), "ipyparallel.client.client", "ipyparallel.cluster", "jupyter_client.manager"
+
+    view.push({"a": [1, 2]}).get(WAIT)
+    assert view.pull("a").get(WAIT) == [1, 2]
+    assert view.scatter("b", range(3)).get(WAIT) is not None
+    assert view.map_async(portable(square), [2, 3]).get(WAIT) == [4, 9]
+    assert balanced.map_async(portable(square), [2, 3]).get(WAIT) == [4, 9]
+    assert view.apply_async(portable(repr), ipyparallel.Reference("a")).get(WAIT) == "[1, 2]"
+    assert balanced.apply_async(ipyparallel.require("json")(portable(square)), 3).get(WAIT) == 9
+    assert balanced.apply_async(ipyparallel.depend(bool, 1)(portable(square)), 3).get(WAIT) == 9
+    assert view.apply_async(ipyparallel.interactive(read_a)).get(WAIT) == [1, 2]
+    for failing in (view.execute("1 / 0", silent=False), view.apply_async(divmod, 1, 0)):
+        with pytest.raises(ipyparallel.RemoteError, match="ZeroDivisionError"):
+            failing.get(WAIT)
+    assert view.apply_async(*left_out).get(WAIT) == []
+
+    used = view.apply_async(portable(use_client_packages)).get(WAIT)
+
+    assert used == {
+        "manager": "MetaHasTraits",
+        "specs": "KernelSpecManager",
+        "client": "ipyparallel.client.client",
+        "star": {"__builtins__"},
+        "same": True,
+        "version": ipyparallel.__version__,
+        "required": "dependent",
+        "error": True,
+        "types": ["module", "module"],
+    }
+    assert view.apply_async(*left_out).get(WAIT) == list(left_out[1:])
 
 
 def test_arguments_that_are_wrong_are_told_in_the_engines_log(host: Host) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
 import sys
 
 from stoker.system.deferral import defer
+from stoker.system.lazy_package import import_lazily
 from stoker.system.usage import count_tasks
 
 __all__ = ["find_hindrance", "preload"]
@@ -22,14 +24,24 @@ _LATE = (
     "IPython.core.oinspect",
     "IPython.extensions.storemagic",
     "bdb",
+    # Of a view's map.
+    "ipyparallel.client.remotefunction",
     "sqlite3",
     "tornado.platform.asyncio",
     "unicodedata",
 )
+# What every engine asks these two packages for, by the module of theirs that has it. The rest is for clients and for
+# starting kernels and clusters, 3 MB and a quarter of an agent's start; a task that uses it gets it whole.
+_WANTED = {
+    # To can a result.
+    "ipyparallel": {"dependent": "controller.dependency"},
+    "jupyter_client": {"write_connection_file": "connect", "BlockingKernelClient": "blocking"},
+}
 
 
 def preload() -> None:
     """Import what an engine's start needs, and keep the collector from touching, and so from copying, what it made."""
+    _leave_out_clients()
     _leave_out_debugger()
     importlib.import_module("stoker.agent.engine")
     # Each engine would import it to can its first result, 8 MB and 0.1 s.
@@ -43,6 +55,17 @@ def preload() -> None:
             continue
     gc.collect()
     gc.freeze()
+
+
+def _leave_out_clients() -> None:
+    for package in _WANTED:
+        import_lazily(package)
+    for package, wanted in _WANTED.items():
+        for name, module in wanted.items():
+            # Of another version: the package is whole when the first asks for it.
+            with contextlib.suppress(ImportError, AttributeError):
+                value = getattr(importlib.import_module(f"{package}.{module}"), name)
+                vars(sys.modules[package]).setdefault(name, value)
 
 
 def _leave_out_debugger() -> None:

@@ -206,10 +206,8 @@ def load() -> dict[str, Any]:
         ``kind`` (``missing``, ``error``), the ``module`` that is missing, the ``problem`` and the ``lines`` of a trace.
     """
     try:
-        # First, so that it is what is missing where all is.
-        from ipyparallel._version import __version__
-
         preload()
+        from ipyparallel._version import __version__
     except BaseException as error:
         traceback.print_exc()
         return {
