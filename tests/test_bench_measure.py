@@ -294,7 +294,7 @@ def test_the_submit_benchmark_measures_the_pool_first_and_its_programs_are_there
 def test_the_workloads_benchmark_measures_a_loop_first_and_its_programs_are_there() -> None:
     names = [contender.name for contender in WORKLOADS]
 
-    assert names == ["serial", "pool", "plain", "stoker"]
+    assert names == ["serial", "loops", "pool", "plain", "stoker"]
     assert all(contender.program.is_file() for contender in WORKLOADS)
 
 

@@ -205,12 +205,12 @@ def test_workloads_measures_all_in_turn_and_says_how_busy_workers_were_kept(tmp_
     record = read_record(output)
     case = Case(engines=2, kind="spin", items=10, duration=0.01, repeats=1)
     assert [(sample.case, sample.contender, sample.problem) for sample in record.samples] == [
-        (case, name, None) for name in ("serial", "pool", "plain", "stoker")
+        (case, name, None) for name in ("serial", "loops", "pool", "plain", "stoker")
     ]
     chunks = [set(sample.figures) - {"seconds"} for sample in record.samples]
-    assert chunks == [set(), {"chunk"}, {"chunk"}, set()]
+    assert chunks == [set(), set(), {"chunk"}, {"chunk"}, set()]
     said = " ".join(done.stdout.split())
-    assert "2 workers, spin 10 ms x 10: efficiency pool" in said
+    assert "2 workers, spin 10 ms x 10: efficiency loops" in said
     assert "2 workers, spin 10 ms x 10: stoker: seconds" in said
 
 
@@ -248,7 +248,7 @@ def test_memory_measures_batches_and_messages_and_judges_what_the_controller_kee
         (("throughput", "--items", "0"), "Invalid value for '--items'"),
         (("workloads", "--work", "rest"), "no 'rest'; there are: sum, primes, spin"),
         (("workloads", "--duration", "0"), "Invalid value for '--duration'"),
-        (("workloads", "--only", "dask"), "no contender 'dask'; there are: serial, pool, plain, stoker"),
+        (("workloads", "--only", "dask"), "no contender 'dask'; there are: serial, loops, pool, plain, stoker"),
     ],
     ids=["messages", "input", "items", "work", "duration", "contender"],
 )

@@ -305,6 +305,12 @@ WORKLOADS = (
         modules=(_TRIALS,),
     ),
     Contender(
+        name="loops",
+        about="N plain loops at once, each with every Nth item: what the cores give",
+        program=_PROGRAMS / "workloads_loops.py",
+        modules=(_TRIALS,),
+    ),
+    Contender(
         name="pool",
         about="multiprocessing.Pool(N).map with the best of its own chunk size, 1, 4 and an eighth of the items",
         program=_PROGRAMS / "workloads_pool.py",

@@ -402,9 +402,10 @@ def workloads(
 ) -> int:
     """Measure how long the sum, the primes, and items that spin for a given time take, and how busy workers are kept.
 
-    Contenders: serial (a plain loop), pool (multiprocessing.Pool.map) and plain (ipyparallel's view.map), each with
-    the best of several chunk sizes, and stoker (Cluster.map). Efficiency is the plain loop's time in the same round,
-    divided by the contender's and by the cores that workers can have.
+    Contenders: serial (a plain loop), loops (one for each worker at once, which nobody feeds: what the cores give),
+    pool (multiprocessing.Pool.map) and plain (ipyparallel's view.map), each with the best of several chunk sizes, and
+    stoker (Cluster.map). Efficiency is the plain loop's time in the same round, divided by the contender's and by the
+    cores that workers can have.
     """
     screen = screen_of(context)
     contenders = _choose(WORKLOADS, only or [])
