@@ -97,6 +97,9 @@ def test_every_task_is_answered_however_often_its_engine_is_interrupted(host: Ho
     assert wrong == {}
     assert len(answers) == item
     assert count_hits() > COUNT / 20
+    # What was sent last may still be on its way.
+    hub.client.send_signal(signal.SIGCONT, targets=numbers, block=True)
+    host.wire.report()
     after = [view.apply_async(portable(_pid_after), 0.02) for _ in range(40)]
     assert {result.get(WAIT) for result in after} == set(pids)
     report = host.wire.report()

@@ -28,8 +28,15 @@ SOON = 60.0
 SPEC = parse_spec({"cluster": {"profile": "lab"}, "engines": [{"count": 2}]})
 SMALL = parse_spec({"cluster": {"profile": "lab"}, "engines": [{"count": 1}]})
 TUTORIAL = """
+import time
 import ipyparallel
 client = ipyparallel.Client(profile={profile!r}, timeout=30)
+# A client that connects while an engine registers may never hear of that one.
+deadline = time.monotonic() + 60
+while len(client.ids) < 2 and time.monotonic() < deadline:
+    client.close()
+    time.sleep(0.2)
+    client = ipyparallel.Client(profile={profile!r}, timeout=30)
 client.wait_for_engines(2, timeout=60, interactive=False)
 view = client.load_balanced_view()
 result = view.map(lambda x: sum(range(x)), range(10), block=False)

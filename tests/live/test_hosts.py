@@ -531,6 +531,8 @@ def test_plain_ipyparallel_starts_engines_on_hosts_with_the_launcher(host_networ
     again = ipyparallel.Cluster.from_file(cluster.cluster_file)
     client.close()
     again.stop_cluster_sync()
+    # It would try to attach once more, well before the lease ends.
+    cluster.stop_cluster_sync()
 
     assert sorted(host for host, _ in found) == ["node1", "node1", "node2"]
     check_clean(host_network)
