@@ -7,7 +7,6 @@ import gc
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from stoker.agent.order import EngineOrder
 from stoker.agent.page import EnginePage, open_nameless
-from stoker.system.children import die_with_parent
+from stoker.system.orphans import die_with_parent
 
 __all__ = ["ENGINE_VARIABLE", "become_engine", "close_handles", "read_order", "set_name", "spawn_interpreter"]
 
@@ -74,6 +73,9 @@ def spawn_interpreter(order: EngineOrder, page: int, *, agent: int) -> int:
     Raises:
         OSError: It cannot be started, or its directory or log cannot be used.
     """
+    # Not where engines are forked.
+    import subprocess
+
     log = _open_log(order.log)
     cargo: Any = next((each for each in sys.meta_path if isinstance(getattr(each, "data", None), bytes)), None)
     handles = [page]

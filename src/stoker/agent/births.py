@@ -15,7 +15,7 @@ from stoker.agent.order import EngineOrder, EngineReport
 from stoker.agent.page import EnginePage, Pages, open_page
 from stoker.agent.preload import find_hindrance
 from stoker.agent.zygote import Zygote, ZygoteLife, fork_zygote, load
-from stoker.system.children import adopt_orphans
+from stoker.system.orphans import adopt_orphans
 
 __all__ = ["Births"]
 

@@ -15,8 +15,8 @@ from stoker.agent.notice import fork_notice
 from stoker.agent.order import Death, EngineOrder, EngineReport
 from stoker.agent.page import LEAVING, PHASES, READY, STARTING, EnginePage
 from stoker.agent.preload import find_hindrance
-from stoker.system.children import find_ended_child
 from stoker.system.files import read_last_lines, trim_log
+from stoker.system.orphans import find_ended_child
 from stoker.system.processes import find_marked, identify, list_children
 from stoker.system.usage import count_oom_kills, read_state, read_usage
 

@@ -23,7 +23,7 @@ from stoker.agent.birth import become_engine, close_handles, set_name
 from stoker.agent.order import EngineOrder
 from stoker.agent.page import EnginePage, Pages, open_nameless
 from stoker.agent.preload import find_hindrance, preload
-from stoker.system.children import die_with_parent
+from stoker.system.orphans import die_with_parent
 
 __all__ = ["Born", "Zygote", "ZygoteLife", "fork_zygote", "load"]
 

@@ -26,9 +26,9 @@ from stoker.errors import BusyError, StartError
 from stoker.launch.cluster_file import cluster_file, render_cluster_file
 from stoker.launch.marks import RUN_VARIABLE
 from stoker.profile.directory import ProfileDirectory
-from stoker.system.children import adopt_orphans, find_ended_child
 from stoker.system.files import trim_log, write_file
 from stoker.system.locks import hold_lock
+from stoker.system.orphans import adopt_orphans, find_ended_child
 from stoker.system.runtime import make_runtime_directory, remove_runtime_directory
 
 __all__ = ["main"]

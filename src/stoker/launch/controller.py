@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from stoker.errors import StokerError
-from stoker.system.children import die_with_parent
+from stoker.system.orphans import die_with_parent
 from stoker.system.runtime import remove_runtime_directory
 
 __all__ = ["main"]

@@ -18,7 +18,7 @@ from stoker.queue.calls import find_function
 from stoker.queue.frames import read_frame, write_frame
 from stoker.queue.outcome import pack_error, pack_value
 from stoker.queue.plain import dump_plain, load_plain
-from stoker.system.children import die_with_parent
+from stoker.system.orphans import die_with_parent
 
 __all__ = ["DONE", "LARGEST", "READY", "main"]
 

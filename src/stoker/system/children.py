@@ -6,13 +6,9 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 
-__all__ = ["Child", "adopt_orphans", "describe_status", "die_with_parent", "find_ended_child"]
-
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
+__all__ = ["Child", "describe_status"]
 
 
 class Child:
@@ -63,46 +59,6 @@ def describe_status(status: int) -> str:
     name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
     hint = " (sent by someone, or for want of memory)" if -status == signal.SIGKILL else ""
     return f"died of {name}{hint}"
-
-
-def die_with_parent(parent: int) -> None:
-    """Have the system kill this process when its parent ends, however that ends; only Linux can.
-
-    Args:
-        parent: The parent's process number: it may have ended before this is asked for.
-    """
-    if sys.platform != "linux":
-        return
-    import ctypes
-
-    # prctl(2). What counts as the parent is the thread that started this process.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def adopt_orphans() -> bool:
-    """Become the parent of what descendants leave behind, so that it can be ended and reaped; say whether that can be.
-
-    Only Linux can.
-    """
-    if sys.platform != "linux":
-        return False
-    import ctypes
-
-    # prctl(2).
-    return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
-
-
-def find_ended_child() -> int | None:
-    """Find a child that has ended and was not reaped; it stays so. None where there is none, or nobody can tell."""
-    if not hasattr(os, "waitid"):
-        return None
-    try:
-        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return None
-    return None if ended is None else ended.si_pid
 
 
 def _peek(pid: int, what: int) -> bool:

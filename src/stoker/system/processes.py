@@ -10,15 +10,17 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stoker.errors import StopError
+
+if TYPE_CHECKING:
+    import subprocess
 
 __all__ = [
     "ProcessId",
@@ -70,6 +72,10 @@ def spawn(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path) 
     Raises:
         OSError: The program, the directory or the log file cannot be used.
     """
+    # Not for agents, which start nothing this way.
+    import subprocess
+    import threading
+
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
     output = os.open(log, flags, 0o600)
     try:
@@ -121,6 +127,8 @@ def exit_status(process: ProcessId, *, wait: float = 0.0) -> int | None:
     child = _children.get(process)
     if child is None:
         return None
+    import subprocess
+
     with contextlib.suppress(subprocess.TimeoutExpired):
         return child.wait(wait) if wait else child.poll()
     return None
