@@ -20,6 +20,17 @@ ALTERED = (
     "import stoker.agent.{module} as part; part.{name} = {value}; import stoker.agent.__main__ as main; main.main()"
 )
 
+FAILS_ONCE = """
+import stoker.agent.__main__ as main
+import stoker.agent.zygote as part
+real = part.open_nameless
+def fail():
+    part.open_nameless = real
+    raise {failure}
+part.open_nameless = fail
+main.main()
+"""
+
 
 def altered(module: str, name: str, value: str) -> tuple[str, str]:
     return "-c", ALTERED.format(module=module, name=name, value=value)
@@ -172,6 +183,29 @@ def test_where_an_engine_cannot_be_imported_the_agent_says_why_and_leaves(host: 
 
     assert host.process.wait(WAIT) == 1
     assert "ValueError: of no use" in host.log.read_text()
+
+
+def test_a_child_that_cannot_become_an_engine_ends_and_is_no_second_zygote(host: Host, hub: Hub) -> None:
+    host.open(program=altered("zygote", "become_engine", "lambda *_, **__: open('/no/such/file')"))
+
+    for number in (next(hub.numbers), next(hub.numbers)):
+        host.wire.say("start", order=host.order(number))
+        host.hear_death(number, status=1, ready=False, uuid="")
+
+    assert "FileNotFoundError" in host.log.read_text()
+    poll(lambda: not list_children(host.pid))
+
+
+@pytest.mark.parametrize("failure", ["OSError(24, 'Too many open files')", "TypeError('none of an order')"])
+def test_an_order_that_cannot_be_sent_is_refused_and_the_next_is_not(host: Host, hub: Hub, failure: str) -> None:
+    host.open(program=("-c", FAILS_ONCE.format(failure=failure)))
+    first, second = next(hub.numbers), next(hub.numbers)
+
+    host.wire.say("start", order=host.order(first))
+    host.wire.say("start", order=host.order(second))
+
+    assert "no process could be started" in host.wire.hear("refused", number=first)["problem"]
+    host.wait_until_ready([second])
 
 
 def test_more_engines_at_once_than_ever_wait_for_each_other(host: Host, hub: Hub) -> None:

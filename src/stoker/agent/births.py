@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import gc
 import os
 import selectors
@@ -146,12 +147,14 @@ class Births:
     def _send(self, order: EngineOrder, clock: float) -> None:
         assert self._zygote is not None
         place, page = self._pages.take()
-        self._under_way, self._asked = (order, page), clock
         try:
-            self._zygote.send(order, place)
-        except BrokenPipeError:
-            # It has ended, and is heard of.
-            return
+            # Where it has ended, that is heard of.
+            with contextlib.suppress(ConnectionError):
+                self._zygote.send(order, place)
+        except BaseException:
+            page.close()
+            raise
+        self._under_way, self._asked = (order, page), clock
 
     def _hear(self, mask: int) -> None:
         assert self._zygote is not None

@@ -164,7 +164,8 @@ class ZygoteLife:
         for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGCHLD):
             signal.signal(signum, signal.SIG_DFL)
         # Nobody is to wait for the end of the agent's connections because of this one.
-        os.dup2(self._channel.detach(), _CHANNEL, inheritable=False)
+        if (handle := self._channel.detach()) != _CHANNEL:
+            os.dup2(handle, _CHANNEL, inheritable=False)
         close_handles(_CHANNEL + 1)
         self._channel = socket.socket(fileno=_CHANNEL)
 
@@ -179,17 +180,21 @@ class ZygoteLife:
         waits, goes = os.pipe()
         try:
             pid = _fork_twice()
-            if pid == 0:
-                os.close(goes)
-                # It begins when the agent is its parent and was told of it; nothing comes where the zygote has ended.
-                if os.read(waits, 1) != _GO:
-                    os._exit(_FAILED)
-                become_engine(order, agent=self._agent)
-                return Born(order=order, page=self._pages.open(place))
-            self._say({"pid": pid})
-            os.write(goes, _GO)
         except OSError as error:
+            pid = -1
             self._say({"problem": f"no process could be started: {error.strerror or error}"})
+        if pid == 0:
+            os.close(goes)
+            # It begins when the agent is its parent and was told of it; nothing comes where the zygote has ended.
+            if os.read(waits, 1) != _GO:
+                os._exit(_FAILED)
+            become_engine(order, agent=self._agent)
+            return Born(order=order, page=self._pages.open(place))
+        if pid > 0:
+            self._say({"pid": pid})
+            # It may have been killed by now.
+            with contextlib.suppress(BrokenPipeError):
+                os.write(goes, _GO)
         os.close(waits)
         os.close(goes)
         return None
