@@ -413,3 +413,26 @@ def test_a_replacement_is_there_at_once_under_its_predecessors_number(host: Host
 
     # 0.3-0.5 s on a machine of its own.
     assert min(times) < 2.0
+
+
+def read_history() -> tuple[bool, list[str]]:
+    """Whether the engine keeps a database of cells, and what ``%history`` shows."""
+    from IPython import get_ipython
+
+    history = get_ipython().history_manager
+    return history.enabled, [cell for _, _, cell in history.get_range()]
+
+
+def test_cells_are_remembered_but_in_no_database_unless_that_is_wanted(host: Host, hub: Hub) -> None:
+    host.open()
+    (plain,) = host.start()
+    # As of an ipengine_config.py.
+    (wanted,) = host.start(config={"IPEngine": {"max_heartbeat_misses": 600}, "HistoryManager": {"enabled": True}})
+
+    found = {}
+    for number in (plain, wanted):
+        hub.client[number].execute("x = 1", silent=False).get(WAIT)
+        found[number] = hub.client[number].apply_async(portable(read_history)).get(WAIT)
+
+    assert [found[number][0] for number in (plain, wanted)] == [False, True]
+    assert all("x = 1" in found[number][1] for number in found)
