@@ -161,6 +161,27 @@ def test_nothing_is_lost_or_twice_however_often_the_carrier_is_cut(bench: Bench,
     assert set(bench.told) == {True}
 
 
+def test_a_carrier_that_a_stream_finds_broken_in_the_same_look_is_dropped_once(bench: Bench) -> None:
+    bench.connect()
+    client, server = bench.open()
+    bench.run(lambda: bench.told)
+    carrier = bench.far._carrier
+    bench.near.detach()
+    client.send(b"sent again")
+    events = bench.selector.select(1.0)
+    assert len(events) == 2
+
+    # What comes of the stream breaks it before it is heard itself.
+    for key, mask in sorted(events, key=lambda event: event[0].fileobj is carrier):
+        key.data(mask)
+
+    assert bench.far._carrier is None
+    bench.connect()
+    got = bytearray()
+    bench.run(lambda: read(server, got) or bytes(got) or None)
+    assert got == b"sent again"
+
+
 def test_a_stream_that_was_opened_or_ended_while_there_was_no_carrier_is_so_afterwards(bench: Bench) -> None:
     bench.connect()
     client, server = bench.open()

@@ -323,14 +323,14 @@ class Relay:
                 self._put(_CLOSE, number, 0)
 
     def _serve_carrier(self, mask: int) -> None:
-        if mask & selectors.EVENT_READ:
-            self._hear()
+        # What came of a stream in the same look may have found it broken.
+        if self._carrier is not None and mask & selectors.EVENT_READ:
+            self._hear(self._carrier)
         self._pump()
 
-    def _hear(self) -> None:
-        assert self._carrier is not None
+    def _hear(self, carrier: socket.socket) -> None:
         try:
-            data = self._carrier.recv(_FULL)
+            data = carrier.recv(_FULL)
         except BlockingIOError:
             return
         except OSError:
