@@ -125,9 +125,10 @@ def test_a_key_with_no_trait_behind_it_explains_itself(lab: ProfileDirectory) ->
         KeyInfo(
             key="controller.heartbeat.period",
             default=None,
-            help="Seconds between two beats. An engine counts as ready after up to two of them: this is most of "
-            "ipyparallel's start-up time, whose default is 3 s. Default: 0.1 up to 4 engines, 0.2 up to 20, beyond "
-            "that 0.01 for each, at most 3; never more than a third of `limit`.",
+            help="Seconds between two beats. ipyparallel's own controller takes an engine after up to two of them, "
+            "which is most of its start-up time; stoker's takes it at once, and lets up to 0.5 s pass between beats. "
+            "Default: 0.1 up to 4 engines, 0.2 up to 20, beyond that 0.01 for each, at most 3; never more than a third "
+            "of `limit`.",
             choices=(),
             traits=("HeartMonitor.period",),
         ),

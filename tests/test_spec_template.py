@@ -136,9 +136,9 @@ def test_the_heartbeat_is_written_with_examples_because_its_defaults_are_found_o
         """\
 # How lost engines are noticed.
 [controller.heartbeat]
-# Seconds between two beats. An engine counts as ready after up to two of them: this is most of ipyparallel's start-up
-# time, whose default is 3 s. Default: 0.1 up to 4 engines, 0.2 up to 20, beyond that 0.01 for each, at most 3; never
-# more than a third of `limit`.
+# Seconds between two beats. ipyparallel's own controller takes an engine after up to two of them, which is most of its
+# start-up time; stoker's takes it at once, and lets up to 0.5 s pass between beats. Default: 0.1 up to 4 engines, 0.2
+# up to 20, beyond that 0.01 for each, at most 3; never more than a third of `limit`.
 #period = 0.2
 # Seconds without an answer after which an engine is given up, and after which an engine that hears nothing from its
 # controller leaves. Default: 30 more than `cluster.lease`.

@@ -111,11 +111,11 @@ class Controller:
         self._clients.append(client)
         return client
 
-    def start_engine(self, client: Any, number: int = 0) -> None:
+    def start_engine(self, client: Any, number: int = 0, *arguments: str) -> None:
         """Start an engine and wait until a client knows it."""
         argv = [
             *(sys.executable, "-m", "ipyparallel.engine", f"--profile-dir={self.profile}"),
-            *("--IPEngine.enable_nanny=False", f"--IPEngine.id={number}"),
+            *("--IPEngine.enable_nanny=False", f"--IPEngine.id={number}", *arguments),
         ]
         with self.log.open("ab") as log:
             self._started.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
@@ -233,6 +233,41 @@ def test_a_port_that_is_taken_is_no_controller_with_a_part_missing(
         assert controller.wait() == 70
 
     assert re.search(r"DirectScheduler \(process \d+\) left with exit status 1: ", controller.log.read_text())
+
+
+# --- beats
+
+
+def test_an_engine_does_not_wait_for_a_beat(controller: Controller) -> None:
+    controller.start(beats=("--HeartMonitor.period=60000",))
+    controller.wait_until_sound()
+    client = controller.connect()
+
+    # It would be there after one or two.
+    for number in range(2):
+        controller.start_engine(client, number)
+
+    assert client[:].apply_async(abs, -1).get(20) == [1, 1]
+
+
+def test_engines_with_the_least_patience_stay_and_one_that_is_silent_is_given_up_in_time(
+    controller: Controller, wait_until: Callable[..., Any]
+) -> None:
+    controller.start(beats=("--HeartMonitor.period=100", "--HeartMonitor.max_heartmonitor_misses=40"))
+    controller.wait_until_sound()
+    client = controller.connect()
+    for number in range(2):
+        controller.start_engine(client, number, "--IPEngine.max_heartbeat_misses=1")
+    pids = client[:].apply_async(os.getpid).get(20)
+    time.sleep(2)
+    before = client.ids
+
+    os.kill(pids[0], signal.SIGSTOP)
+    stopped = time.monotonic()
+    wait_until(lambda: client.ids == [1])
+
+    assert before == [0, 1]
+    assert 3.5 < time.monotonic() - stopped < 4.5 + 4 * SLACK
 
 
 # --- deaths

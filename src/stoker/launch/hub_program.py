@@ -1,4 +1,4 @@
-"""ipyparallel's controller with what it lacks to be supervised: parts of 9.2, replaced here and nowhere else.
+"""ipyparallel's controller with what it lacks to be supervised: parts of 9.2, replaced here and in heart_monitor.
 
 Imported by the controller's own program alone: it puts its classes into ``ipyparallel.controller.app``.
 """
@@ -27,6 +27,7 @@ from ipyparallel.controller import task_scheduler as _task_scheduler
 from tornado.ioloop import IOLoop, PeriodicCallback
 from traitlets import Instance
 
+from stoker.launch.heart_monitor import start_heartmonitor
 from stoker.launch.key_pair import read_or_draw_keys
 from stoker.launch.lease import Lease, read_mark
 from stoker.system.children import describe_status
@@ -88,6 +89,7 @@ def run_controller(order: ControllerOrder, arguments: Sequence[str]) -> int:
     _hold_signals()
     _app.Hub = Hub
     _app.TaskScheduler = TaskScheduler
+    _app.start_heartmonitor = start_heartmonitor
     # IPController.init_hub sleeps 0.25 s, the one use of this name there: since 2011, for helper processes that were
     # started before it. Now they are started after it, and sockets connect whenever the other side is there.
     _app.time = SimpleNamespace(sleep=lambda seconds: None)
