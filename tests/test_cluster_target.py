@@ -40,6 +40,13 @@ def test_nothing_means_the_default_spec() -> None:
     assert resolve_spec(None) == (ClusterSpec(), "default spec")
 
 
+@pytest.mark.parametrize("target", [{"engines": [{"count": 2}]}, 2, b"lab"])
+@pytest.mark.parametrize("find", [resolve_spec, find_cluster])
+def test_what_names_no_cluster_is_refused_in_words(find: Callable[[object], object], target: object) -> None:
+    with pytest.raises(TypeError, match=rf"stoker.parse_spec makes one\), got {type(target).__name__}"):
+        find(target)
+
+
 def test_a_spec_means_itself() -> None:
     spec = parse_spec({"cluster": {"profile": "lab"}})
 

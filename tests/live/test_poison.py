@@ -139,8 +139,9 @@ FAILURES = [
 
 
 @pytest.fixture
-def pids(own: Cluster) -> Callable[[], set[int | None]]:
-    """Gives the processes of the engines."""
+def pids(own: Cluster, wait_until: Callable[..., Any]) -> Callable[[], set[int | None]]:
+    """Gives the processes of the engines, when all are ready: a test before may have killed one."""
+    wait_until(lambda: all(engine.state == "ready" for engine in own.engines))
     return lambda: {engine.pid for engine in own.engines}
 
 

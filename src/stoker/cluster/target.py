@@ -121,6 +121,11 @@ def _only(running: tuple[Address, ...] | list[Address], otherwise: str) -> Addre
 
 
 def _is_path(target: str | Path) -> bool:
+    if not isinstance(target, str | Path):
+        raise TypeError(
+            "a cluster is named by a profile, the path of a spec, or a spec (of a dict, stoker.parse_spec makes one), "
+            f"got {type(target).__name__}"
+        )
     return isinstance(target, Path) or target.endswith(".toml") or os.sep in target
 
 

@@ -19,7 +19,7 @@ __all__ = ["DEPTH", "FIRST_BYTES", "MAX_BYTES", "TARGET", "Load", "Pace", "size_
 DEPTH = 2
 """Batches in flight per engine: one runs, one waits at the scheduler, so that no engine waits for the client."""
 
-TARGET = 0.5
+TARGET = 1.0
 """Seconds of work in a batch at most: beyond it a message costs next to nothing, and progress would come in jumps."""
 
 MAX_BYTES = 4 * 2**20
@@ -49,6 +49,9 @@ FIRST_SHARES = 16
 
 STRETCH = 1.5
 """How many times the seconds that a batch may take an engine goes on with it; the rest it gives back."""
+
+SHARES = 2
+"""A batch of more than half the target takes at most this fraction (one in so many) of an engine's share."""
 
 MESSAGE = 0.005
 """Seconds of work that justify a message: about what one costs in all, client to engine and back."""
@@ -171,13 +174,15 @@ def size_batch(pace: Pace, *, left: int | None, engines: int, flying: int, fixed
 def _size_seconds(left: int | None, seconds_per_item: float, engines: int) -> float:
     """Size the next batch in seconds of work."""
     if left is None:
-        return TARGET
+        # The end may be near.
+        return TARGET / 2
 
     remaining = left * seconds_per_item
     # Batches shorter than this would be sent more slowly than the engines use them up. Close to the end, n batches
     # take n * FEED to send and remaining / n to run, which is least for n = sqrt(remaining / FEED).
     feed = min(engines * FEED, math.sqrt(remaining * FEED))
-    return min(TARGET, max(remaining / engines, feed, MESSAGE))
+    # While much is left a batch is larger, but never so large that a wrong guess of the pace is felt at the end.
+    return max(min(TARGET, remaining / engines, max(TARGET / 2, remaining / (SHARES * engines))), feed, MESSAGE)
 
 
 def _count_ahead(pace: Pace, engines: int) -> float:
