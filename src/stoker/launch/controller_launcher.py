@@ -75,7 +75,8 @@ class StokerControllerLauncher(LocalLauncher, _stock.ControllerLauncher):  # typ
         self = super().from_dict(d, **kwargs)
         if self.runtime:
             if not _belongs(self.process, self.runtime):
-                # Another has got its number; it is not to be stopped in its place.
+                # Another has got its number; it is not to be stopped in its place, nor waited for.
+                self._stop_waiting.set()
                 raise _stock.NotRunning(f"process {self.pid} is no controller of this cluster")
             self._keep_lease()
         return self
