@@ -60,8 +60,8 @@ def test_what_is_scaled_down_leaves_its_tasks_to_the_others(
     wait_until(lambda: len(cluster.client.ids) == 1)
     status = wait_until(lambda: (found := cluster.status()).engines and len(found.engines) == 1 and found)
 
-    # The busy one is the one that stays: idle ones leave first.
-    assert scaled == {"added": [], "leaving": [3, 2, 1], "wanted": 1}
+    # Idle ones leave first, then the highest numbers; which of 1 to 3 is at a task in that moment, nobody knows.
+    assert {**scaled, "leaving": sorted(scaled["leaving"])} == {"added": [], "leaving": [1, 2, 3], "wanted": 1}
     assert results == [number**2 for number in range(300)]
     assert done is None
     assert [engine.number for engine in status.engines] == [0]
