@@ -15,8 +15,9 @@ import pytest
 from stoker.compute import marks as marks_module
 from stoker.compute.marks import Mark, Marks
 
-SLOT = struct.Struct("=QQQQ")
-"""As an engine writes it: the batch's number, where it is, when that step began in ns, the process."""
+SLOT = struct.Struct("=QQQQQ")
+"""As an engine writes it: the batch's number, where it is, when that step began in ns, the process, the engine."""
+ENGINE = 2**64 - 5
 
 LOADING = 1 << 20 | (1 << 20) - 1
 FINISHED = (1 << 64) - 1
@@ -36,10 +37,11 @@ def _write(marks: Marks, number: int, *, where: int, owner: int | None = None, p
     _, client, handle, token, offset = place
     with Path(f"/proc/{client}/fd/{handle}").open("r+b") as shared, mmap.mmap(shared.fileno(), 0) as memory:
         assert memory[: len(token)] == token
-        SLOT.pack_into(memory, offset, number if owner is None else owner, where, time.monotonic_ns(), pid)
+        SLOT.pack_into(memory, offset, number if owner is None else owner, where, time.monotonic_ns(), pid, ENGINE)
 
 
 def _tell(mark: Mark | None) -> tuple[int, int, bool, bool, int] | None:
+    assert mark is None or mark.engine == ENGINE
     return None if mark is None else (mark.low, mark.high, mark.loading, mark.finished, mark.pid)
 
 

@@ -25,8 +25,9 @@ import pytest
 
 import stoker
 from stoker.cluster import Cluster
-from stoker.compute import ItemPlace, RemoteTraceback, Standing
+from stoker.compute import ItemPlace, RemoteTraceback, Standing, channel
 from stoker.compute.batching import DEPTH, TARGET
+from stoker.compute.channel import Channel
 from stoker.errors import ItemTimeoutError, NoEnginesError, StokerError
 from stoker.spec import parse_spec
 
@@ -167,6 +168,51 @@ def test_a_batch_of_a_fixed_size_takes_so_many_items(own: Cluster) -> None:
 
     assert results == [item * item for item in range(100)]
     assert {standing.done for standing in standings} <= {0, 10, 30, 40, 60, 70, 90, 100}
+
+
+@pytest.fixture
+def statuses(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What engines say of the batches that they run, beside their replies."""
+    heard: list[str] = []
+    note = Channel._note_output
+
+    def listen(channel: Channel, sent: Any, message: Any) -> None:
+        heard.append(message["content"].get("execution_state", ""))
+        note(channel, sent, message)
+
+    monkeypatch.setattr(Channel, "_note_output", listen)
+    return heard
+
+
+def test_engines_of_this_host_need_not_say_what_memory_tells(own: Cluster, statuses: list[str]) -> None:
+    own.map(abs, range(20), batch=1)
+    statuses.clear()
+
+    values = own.map(square, range(20), batch=1)
+
+    assert values == [item * item for item in range(20)]
+    assert statuses == []
+
+
+def test_engines_of_another_host_say_what_they_run(
+    own: Cluster, statuses: list[str], monkeypatch: pytest.MonkeyPatch, wait_until: Callable[..., Any]
+) -> None:
+    own.map(abs, range(20), batch=1)
+    statuses.clear()
+    monkeypatch.setattr(channel, "read_boot", lambda: "another")
+
+    own.map(square, range(20), batch=1)
+
+    # Not of each: an engine may be quicker than the callback.
+    wait_until(lambda: statuses.count("busy") > 5)
+
+
+def test_of_batches_that_came_home_little_is_kept(own: Cluster) -> None:
+    own.map(print, range(300), batch=1)
+    time.sleep(1.0)
+
+    caches = (own.client._futures, own.client._output_futures, own.client.metadata, own.client.results)
+    assert [len(cache) for cache in caches if len(cache) > 70] == []
 
 
 def test_a_direct_view_spreads_over_its_engines(own: Cluster) -> None:

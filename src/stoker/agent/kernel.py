@@ -22,6 +22,7 @@ from traitlets import Bool, Type
 
 from stoker.agent.interrupt import TaskFrames, run_task
 from stoker.agent.page import LEAVING
+from stoker.system.machine import read_boot
 
 __all__ = ["EngineKernel", "EngineShell"]
 
@@ -129,6 +130,12 @@ class EngineKernel(_stock.IPythonParallelKernel):  # type: ignore[misc]
 
     def post_handler_hook(self) -> None:
         """Leave the interrupt's handler as it is."""
+
+    def _publish_status(self, status: str, channel: str, parent: dict[str, Any] | None = None) -> None:
+        # A client of this host says so where it reads from memory what is run, and waits for no such message.
+        quiet = channel == "shell" and (parent or self.get_parent(channel)).get("metadata", {}).get("quiet")
+        if not (quiet and quiet == read_boot()):
+            super()._publish_status(status, channel, parent)
 
     def should_handle(self, stream: Any, msg: dict[str, Any], idents: Any) -> bool:
         """Say whether a message is to be handled; a leaving engine hands tasks back to the scheduler."""

@@ -265,7 +265,8 @@ class Call:
             pickler = read_pickler() if self._bring_pickler else None
             parts = (pickle.dumps(head), function, columns, pickler)
             known = self._channel.informed.issuperset(engines)
-            self._channel.send(number, *deliver(parts, known=known), engine=engine)
+            quiet = bool(engines) and self._channel.marked.issuperset(engines)
+            self._channel.send(number, *deliver(parts, known=known), engine=engine, quiet=quiet)
         except BaseException:
             self._ledger.return_unrun(number)
             raise

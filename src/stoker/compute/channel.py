@@ -25,12 +25,17 @@ from stoker.compute.losses import watch_losses
 from stoker.compute.marks import Marks
 from stoker.compute.parallel import portable
 from stoker.compute.parcels import Parcel
+from stoker.compute.runner import shorten_name
 from stoker.errors import ConnectError
+from stoker.system.machine import read_boot
 
 __all__ = ["Answer", "Channel", "Gone", "Home", "Lost", "open_channel"]
 
 _RAN = ("EngineError", "EngineStopped", "KeyboardInterrupt")
 _NOT_RUN = ("TaskAborted", "ImpossibleDependency", "UnmetDependency", "InvalidDependency", "TaskTimeout")
+
+_LATE_OUTPUTS = 64
+"""So many batches of a client come home before the output of a quiet one is taken to be complete."""
 
 _known: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
 """What is kept for each client between calls."""
@@ -102,7 +107,29 @@ class _Known:
     names: dict[str, int] = field(default_factory=dict)
     """The numbers of all engines that were seen, by uuid."""
 
+    short_names: dict[int, str] = field(default_factory=dict)
+    """Their uuids, by what stands for them in marks."""
+
     numbers: int = 0
+
+    outputs: collections.deque[Any] = field(default_factory=collections.deque)
+    """Futures of the output of the last quiet batches."""
+
+    def meet(self, engines: Mapping[str, int]) -> None:
+        """Take note of engines: numbers by uuid."""
+        for uuid in engines.keys() - self.names.keys():
+            self.short_names[shorten_name(uuid)] = uuid
+        self.names.update(engines)
+
+    def end_output(self, output: Any) -> None:
+        """End the output of a quiet batch, soon: what it printed may come after its reply.
+
+        No word of an engine's ends it, and until it ends the client forgets nothing of the batch; what comes later it
+        would keep for ever.
+        """
+        self.outputs.append(output)
+        if len(self.outputs) > _LATE_OUTPUTS and not (oldest := self.outputs.popleft()).done():
+            oldest.set_result(None)
 
     def close(self) -> None:
         """Give the memory back."""
@@ -119,6 +146,9 @@ class _Sent:
 
     metadata: Mapping[str, Any]
     """As the client fills it in; it forgets its own reference as soon as both reply and output have come."""
+
+    quiet: bool
+    """Whether engines of this host say nothing of it before they reply: what they run stands in memory."""
 
     begun: str | None = None
     """The uuid of the engine that is busy with it; empty: one was, and has answered or, because it leaves, handed it
@@ -171,7 +201,7 @@ class Channel:
             chosen = targets
         # A task that waits for another one keeps its engine from running it.
         engines = {numbers[number]: number for number in chosen if number in numbers and numbers[number] != self._own}
-        self._known.names.update(engines)
+        self._known.meet(engines)
         return engines
 
     @property
@@ -209,7 +239,9 @@ class Channel:
         self._known.numbers += 1
         return self._known.numbers
 
-    def send(self, number: int, stub: PrePickled, parts: Sequence[Any], *, engine: str | None = None) -> None:
+    def send(
+        self, number: int, stub: PrePickled, parts: Sequence[Any], *, engine: str | None = None, quiet: bool = False
+    ) -> None:
         """Send a batch.
 
         Args:
@@ -217,23 +249,29 @@ class Channel:
             stub: The function that the engine calls.
             parts: Its arguments.
             engine: The uuid of the engine that is to run it; None: whichever.
+            quiet: Whether the batch leaves a mark as soon as it begins. Stoker's engines of this host then spare the
+                messages that they are busy and idle, which the client, the hub and a relay would read: half of what a
+                small batch costs.
 
         Raises:
             ConnectError: The client is closed.
         """
         if engine is None and not self._balanced:
             engine = self._choose()
+        metadata: dict[str, Any] = self._render_metadata() if engine is None else {"label": None}
+        if quiet:
+            metadata["quiet"] = read_boot()
         try:
             future = self._client.send_apply_request(
                 self._client._task_stream if engine is None else self._client._mux_stream,
                 stub,
                 list(parts),
                 ident=None if engine is None else engine.encode(),
-                metadata=self._render_metadata() if engine is None else {"label": None},
+                metadata=metadata,
             )
         except (RuntimeError, OSError) as error:
             raise ConnectError("the client is closed: connect again") from error
-        self._sent[number] = sent = _Sent(future.msg_id, engine, future.output.metadata)
+        self._sent[number] = sent = _Sent(future.msg_id, engine, future.output.metadata, quiet)
         future.iopub_callbacks.append(partial(self._note_output, sent))
         future.add_done_callback(partial(self._note_reply, number, sent))
 
@@ -254,7 +292,10 @@ class Channel:
         if sent is None:
             return None
         # The client itself notes the first engine that says that it is busy, also before the callback is there.
-        return (sent.metadata["engine_uuid"] if sent.begun is None else sent.begun) or sent.engine
+        begun = sent.metadata["engine_uuid"] if sent.begun is None else sent.begun
+        if sent.quiet and not begun and (mark := self.marks.read(number)) is not None:
+            begun = self._known.short_names.get(mark.engine)
+        return begun or sent.engine
 
     def forget(self, number: int) -> None:
         """Take no more interest in a batch."""
@@ -349,6 +390,8 @@ class Channel:
             sent.begun = ""
 
     def _note_reply(self, number: int, sent: _Sent, future: Any) -> None:
+        if sent.quiet:
+            self._known.end_output(future.output)
         sent.begun = sent.metadata["engine_uuid"]
         engine = sent.metadata["engine_id"]
         reply = future.result()

@@ -11,14 +11,14 @@ import secrets
 import struct
 import time
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
-__all__ = ["Mark", "Marks", "read_boot"]
+from stoker.system.machine import read_boot
+
+__all__ = ["Mark", "Marks"]
 
 _TOKEN = 16
 _FIRST = 64
-_SLOT = struct.Struct("=QQQQ")
+_SLOT = struct.Struct("=QQQQQ")
 _SLOTS = 2048
 _SIZE = _FIRST + _SLOTS * _SLOT.size
 _FINISHED = (1 << 64) - 1
@@ -47,6 +47,9 @@ class Mark:
     pid: int
     """The engine's process."""
 
+    engine: int
+    """The engine's uuid, as ``runner.shorten_name`` has it."""
+
 
 class Marks:
     """The marks of a client's batches."""
@@ -72,7 +75,7 @@ class Marks:
         """Read what is known of a batch; None where it has not begun, or not on this host."""
         if self._memory is None:
             return None
-        owner, where, since, pid = _SLOT.unpack_from(self._memory, _offset(number))
+        owner, where, since, pid, engine = _SLOT.unpack_from(self._memory, _offset(number))
         if owner != number:
             return None
         low = max((where >> _STEP_BITS) - 1, 0)
@@ -84,6 +87,7 @@ class Marks:
             finished=where == _FINISHED,
             seconds=(time.monotonic_ns() - since) / 1e9,
             pid=pid,
+            engine=engine,
         )
 
     def close(self) -> None:
@@ -96,12 +100,3 @@ class Marks:
 
 def _offset(number: int) -> int:
     return _FIRST + number % _SLOTS * _SLOT.size
-
-
-@cache
-def read_boot() -> str:
-    """Give what names the running system, until it starts anew; empty where nothing does."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""

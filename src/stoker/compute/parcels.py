@@ -13,7 +13,7 @@ import os
 import secrets
 import struct
 
-from stoker.compute.marks import read_boot
+from stoker.system.machine import read_boot
 
 __all__ = ["Parcel", "Parcels"]
 

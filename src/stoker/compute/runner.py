@@ -10,6 +10,7 @@ import collections
 import contextlib
 import faulthandler
 import functools
+import hashlib
 import io
 import mmap
 import os
@@ -27,7 +28,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO
 
-__all__ = ["dump_strings", "run_batch", "run_parts"]
+__all__ = ["dump_strings", "run_batch", "run_parts", "shorten_name"]
 
 _KEPT = 16
 """Functions of so many calls are kept."""
@@ -36,8 +37,8 @@ _GRACE = 1.0
 _QUICK, _SLOW = 20e-6, 80e-6
 """Seconds: so long a step, of one item or of many quick ones, should take; marks cost a microsecond for each."""
 _STEP_LIMIT, _TIMED_STEP_LIMIT = 1 << 14, 1 << 8
-_SLOT = struct.Struct("=QQQQ")
-"""A call's memory has a slot for each batch: its number, where it is, when that step began, the process."""
+_SLOT = struct.Struct("=QQQQQ")
+"""A call's memory has a slot for each batch: its number, where it is, when that step began, the process, the engine."""
 _LARGE = 1 << 14
 """Bytes from which results go into a parcel."""
 _SHORT = 64
@@ -291,7 +292,21 @@ class _Mark:
 
     def note(self, where: int) -> None:
         if self._memory is not None:
-            _SLOT.pack_into(self._memory, self._offset, self._number, where, time.monotonic_ns(), os.getpid())
+            _SLOT.pack_into(
+                self._memory, self._offset, self._number, where, time.monotonic_ns(), os.getpid(), _read_engine()
+            )
+
+
+def shorten_name(uuid: str) -> int:
+    """Give an engine's uuid in eight bytes."""
+    return int.from_bytes(hashlib.sha256(uuid.encode()).digest()[:8], "big")
+
+
+@functools.cache
+def _read_engine() -> int:
+    find = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    kernel = getattr(find() if find is not None else None, "kernel", None)
+    return shorten_name(str(getattr(kernel, "ident", "")))
 
 
 def _map_memory(boot: str, pid: int, handle: int, token: bytes) -> mmap.mmap | None:

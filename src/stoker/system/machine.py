@@ -1,12 +1,13 @@
-"""This machine: how many cores a process of ours may use."""
+"""This machine: how many cores a process of ours may use, and what tells it from others."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-__all__ = ["Cores", "read_cores"]
+__all__ = ["Cores", "read_boot", "read_cores"]
 
 _TOPOLOGY = Path("/sys/devices/system/cpu")
 
@@ -30,6 +31,15 @@ def read_cores() -> Cores:
     allowed = os.sched_getaffinity(0)
     siblings = {_read_siblings(cpu) for cpu in allowed}
     return Cores(logical=len(allowed), physical=len(siblings))
+
+
+@cache
+def read_boot() -> str:
+    """Give what names the running system, until it starts anew; empty where nothing does."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def _read_siblings(cpu: int) -> str:
