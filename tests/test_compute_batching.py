@@ -258,7 +258,7 @@ HUGE = _measure(*[(1, 0.001)] * 100, size_bytes=2**30)
         pytest.param(UNKNOWN, 2, 256, 1, None, 1, id="more engines than items"),
         pytest.param(MILLIS, 10**6, 4, 7, None, 1000, id="the target"),
         pytest.param(MILLIS, 6000, 4, 7, None, 750, id="half an engine's share"),
-        pytest.param(MILLIS, 3000, 4, 7, None, 500, id="half the target"),
+        pytest.param(MILLIS, 1500, 4, 7, None, 250, id="what is sure"),
         pytest.param(MILLIS, 10**6, 4, 8, None, 0, id="enough in flight"),
         pytest.param(MILLIS, 10**6, 4, 9, None, 0, id="an engine went"),
         pytest.param(MILLIS, 10**6, 0, 0, None, 0, id="no engines"),

@@ -50,8 +50,14 @@ FIRST_SHARES = 16
 STRETCH = 1.5
 """How many times the seconds that a batch may take an engine goes on with it; the rest it gives back."""
 
+SURE = 0.25
+"""Seconds of work in a batch that may be the whole of an engine's share: a guess that far wrong is soon made good."""
+
 SHARES = 2
-"""A batch of more than half the target takes at most this fraction (one in so many) of an engine's share."""
+"""A larger one takes at most this fraction (one in so many) of it."""
+
+LEAST = 0.01
+"""Seconds that an engine goes on with any batch but a first one: costs that rise would else take many messages."""
 
 MESSAGE = 0.005
 """Seconds of work that justify a message: about what one costs in all, client to engine and back."""
@@ -168,7 +174,7 @@ def size_batch(pace: Pace, *, left: int | None, engines: int, flying: int, fixed
         ),
         left,
     )
-    return Load(count, max(STRETCH * min(TARGET, count * pace.slowest), MESSAGE))
+    return Load(count, max(STRETCH * min(TARGET, count * pace.slowest), LEAST))
 
 
 def _size_seconds(left: int | None, seconds_per_item: float, engines: int) -> float:
@@ -182,7 +188,7 @@ def _size_seconds(left: int | None, seconds_per_item: float, engines: int) -> fl
     # take n * FEED to send and remaining / n to run, which is least for n = sqrt(remaining / FEED).
     feed = min(engines * FEED, math.sqrt(remaining * FEED))
     # While much is left a batch is larger, but never so large that a wrong guess of the pace is felt at the end.
-    return max(min(TARGET, remaining / engines, max(TARGET / 2, remaining / (SHARES * engines))), feed, MESSAGE)
+    return max(min(TARGET, remaining / engines, max(SURE, remaining / (SHARES * engines))), feed, MESSAGE)
 
 
 def _count_ahead(pace: Pace, engines: int) -> float:
