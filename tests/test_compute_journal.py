@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from examples import examples
 from stoker.compute import MapOptions, read_journal, read_journal_info
+from stoker.compute import journal as journal_module
 from stoker.compute.call import Settled
 from stoker.compute.fingerprint import describe_function
 from stoker.compute.journal import Begun, Journal
@@ -484,6 +485,46 @@ def test_a_failure_to_write_does_not_hide_what_ended_the_call(path: Path) -> Non
         crash()
 
     assert any("cannot be written" in note for note in caught.value.__notes__)
+
+
+def test_a_writer_that_hangs_is_not_robbed_of_its_database(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, go_on = journal_module._Writer._write, threading.Event()
+
+    def hang(writer: Any, *arguments: Any) -> None:
+        assert go_on.wait(20)
+        write(writer, *arguments)
+
+    monkeypatch.setattr(journal_module._Writer, "_write", hang)
+    monkeypatch.setattr(journal_module, "_PATIENCE", 0.1)
+    journal = Journal(path, _begun())
+    journal.record(0, [1], None)
+
+    with pytest.raises(JournalError, match="the disk takes nothing"):
+        journal.__exit__(None, None, None)
+    with pytest.raises(JournalError, match="is writing it"):
+        Journal(path, _begun())
+    go_on.set()
+    journal._writer._thread.join(20)
+
+    assert dict(read_journal(path)) == {0: 1}
+
+
+def test_a_journal_that_its_own_writer_closes_is_whole(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As the garbage collector may, in the middle of what that thread does.
+    write = journal_module._Writer._write
+
+    def close_and_write(writer: Any, *arguments: Any) -> None:
+        journal.__exit__(None, None, None)
+        write(writer, *arguments)
+
+    monkeypatch.setattr(journal_module._Writer, "_write", close_and_write)
+    journal = Journal(path, _begun())
+    journal.record(0, [1], None)
+    journal._writer._thread.join(20)
+
+    assert dict(read_journal(path)) == {0: 1}
+    with Journal(path, _begun()) as again:
+        assert again.rows == [(0, 1)]
 
 
 def _wait_until(condition: Callable[[], bool]) -> None:

@@ -166,6 +166,9 @@ class Journal:
     ) -> None:
         with self._rest:
             problem = self._writer.close()
+            if self._writer.is_alive():
+                # What its thread is at must not be closed: that would end the interpreter (sqlite3 of Python 3.11).
+                self._writer.leave(self._rest.pop_all())
         if problem is None or error is problem:
             return
         if error is None or isinstance(error, GeneratorExit):
@@ -184,7 +187,9 @@ class _Writer:
         self._check: Check | None = None
         self._bytes = 0
         self._closing = False
+        self._done = False
         self._problem: JournalError | None = None
+        self._rest: contextlib.ExitStack | None = None
         self._changed = threading.Condition()
         # Whoever leaves an iterator behind at the end of a program is not to wait for it.
         self._thread = threading.Thread(target=self._run, name=f"journal {path.name}", daemon=True)
@@ -204,17 +209,41 @@ class _Writer:
             self._check = check or self._check
             self._changed.notify_all()
 
+    def is_alive(self) -> bool:
+        """Tell whether its thread still writes."""
+        return self._thread.is_alive()
+
+    def leave(self, rest: contextlib.ExitStack) -> None:
+        """Have its thread close something when it ends."""
+        with self._changed:
+            if not self._done:
+                self._rest = rest
+                return
+        rest.close()
+
     def close(self) -> JournalError | None:
         """Have all written that was put, and give what went wrong."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
+        # The garbage collector, which closes iterators that were left behind, runs in whichever thread.
+        if threading.current_thread() is self._thread:
+            return None
         self._thread.join(_PATIENCE)
         if self._thread.is_alive():
             return JournalError(self._path, f"the disk takes nothing since {_PATIENCE:.0f} s")
         return self._problem
 
     def _run(self) -> None:
+        try:
+            self._write_all()
+        finally:
+            with self._changed:
+                self._done = True
+            if self._rest is not None:
+                self._rest.close()
+
+    def _write_all(self) -> None:
         due = 0.0
         while True:
             with self._changed:

@@ -197,6 +197,15 @@ class Desk:
             self._changed.notify_all()
             return None
 
+    def end(self) -> None:
+        """Close the journal, for good: who asks from now on gets no answer, as after the process's end, which is near.
+
+        Not while a thread is at it: sqlite3 of Python 3.11 ends the process where one closes a connection that another
+        uses.
+        """
+        self._changed.acquire()
+        self._journal.end()
+
     def watch(self, stop: threading.Event, tell: Callable[[str], None]) -> None:
         """Take back, again and again, the jobs of workers that are silent for too long."""
         while not stop.wait(_LOOK):

@@ -107,6 +107,7 @@ def _serve_alone(
             server.serve()
         finally:
             server.stop()
+            desk.end()
     except OSError as error:
         raise QueueError(f"{directory.path}: {error.strerror or error}") from error
     finally:
