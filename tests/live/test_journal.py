@@ -190,7 +190,7 @@ def test_a_client_that_is_killed_again_and_again_gets_done(script: Script, wait_
 def test_while_one_client_is_at_it_another_is_refused_and_may_read(
     own: Cluster, script: Script, wait_until: Callable[..., Any]
 ) -> None:
-    process = script.begin(count=4 * ITEMS)
+    process = script.begin(count=8 * ITEMS)
     wait_until(lambda: len(script.read_recorded()) > 100)
 
     with pytest.raises(JournalError) as caught:
@@ -199,8 +199,8 @@ def test_while_one_client_is_at_it_another_is_refused_and_may_read(
     results = json.loads(script.end(process))
 
     assert f"another call (process {process.pid}) is writing it; wait for its end" in str(caught.value)
-    assert (info.function, info.total, info.complete) == ("__main__.task", 4 * ITEMS, False)
-    assert len(results) == 4 * ITEMS
+    assert (info.function, info.total, info.complete) == ("__main__.task", 8 * ITEMS, False)
+    assert len(results) == 8 * ITEMS
 
 
 def test_ctrl_c_keeps_what_is_finished(script: Script, wait_until: Callable[..., Any]) -> None:

@@ -209,10 +209,12 @@ def test_engines_of_another_host_say_what_they_run(
 
 def test_of_batches_that_came_home_little_is_kept(own: Cluster) -> None:
     own.map(print, range(300), batch=1)
-    time.sleep(1.0)
+    # What a batch has printed may come after its reply.
+    time.sleep(2.5)
+    own.map(abs, range(4), batch=1)
 
     caches = (own.client._futures, own.client._output_futures, own.client.metadata, own.client.results)
-    assert [len(cache) for cache in caches if len(cache) > 70] == []
+    assert [len(cache) for cache in caches if len(cache) > 20] == []
 
 
 def test_a_direct_view_spreads_over_its_engines(own: Cluster) -> None:

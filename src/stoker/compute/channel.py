@@ -34,8 +34,8 @@ __all__ = ["Answer", "Channel", "Gone", "Home", "Lost", "open_channel"]
 _RAN = ("EngineError", "EngineStopped", "KeyboardInterrupt")
 _NOT_RUN = ("TaskAborted", "ImpossibleDependency", "UnmetDependency", "InvalidDependency", "TaskTimeout")
 
-_LATE_OUTPUTS = 64
-"""So many batches of a client come home before the output of a quiet one is taken to be complete."""
+_LATE = 2.0
+"""Seconds after its reply until the output of a quiet batch is taken to be complete."""
 
 _known: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
 """What is kept for each client between calls."""
@@ -112,8 +112,8 @@ class _Known:
 
     numbers: int = 0
 
-    outputs: collections.deque[Any] = field(default_factory=collections.deque)
-    """Futures of the output of the last quiet batches."""
+    outputs: collections.deque[tuple[float, Any]] = field(default_factory=collections.deque)
+    """Futures of the output of the last quiet batches, and when each came home."""
 
     def meet(self, engines: Mapping[str, int]) -> None:
         """Take note of engines: numbers by uuid."""
@@ -127,9 +127,12 @@ class _Known:
         No word of an engine's ends it, and until it ends the client forgets nothing of the batch; what comes later it
         would keep for ever.
         """
-        self.outputs.append(output)
-        if len(self.outputs) > _LATE_OUTPUTS and not (oldest := self.outputs.popleft()).done():
-            oldest.set_result(None)
+        now = time.monotonic()
+        while self.outputs and self.outputs[0][0] < now - _LATE:
+            _, oldest = self.outputs.popleft()
+            if not oldest.done():
+                oldest.set_result(None)
+        self.outputs.append((now, output))
 
     def close(self) -> None:
         """Give the memory back."""
