@@ -188,7 +188,8 @@ def _size_seconds(left: int | None, seconds_per_item: float, engines: int) -> fl
     # take n * FEED to send and remaining / n to run, which is least for n = sqrt(remaining / FEED).
     feed = min(engines * FEED, math.sqrt(remaining * FEED))
     # While much is left a batch is larger, but never so large that a wrong guess of the pace is felt at the end.
-    return max(min(TARGET, remaining / engines, max(SURE, remaining / (SHARES * engines))), feed, MESSAGE)
+    share = min(remaining / engines, max(SURE, remaining / (SHARES * engines)))
+    return min(TARGET, max(share, feed, MESSAGE))
 
 
 def _count_ahead(pace: Pace, engines: int) -> float:

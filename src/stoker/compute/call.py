@@ -250,7 +250,8 @@ class Call:
         try:
             packed = self._packer.pack_columns(piece.columns)
             engines = self._channel.engines
-            address, columns = self._lay(number, packed, engines)
+            near = self._channel.marked.issuperset(engines)
+            address, columns = self._lay(number, packed) if near else (None, packed)
             head = (
                 self._name,
                 number,
@@ -265,8 +266,7 @@ class Call:
             pickler = read_pickler() if self._bring_pickler else None
             parts = (pickle.dumps(head), function, columns, pickler)
             known = self._channel.informed.issuperset(engines)
-            quiet = bool(engines) and self._channel.marked.issuperset(engines)
-            self._channel.send(number, *deliver(parts, known=known), engine=engine, quiet=quiet)
+            self._channel.send(number, *deliver(parts, known=known), engine=engine, quiet=near and bool(engines))
         except BaseException:
             self._ledger.return_unrun(number)
             raise
@@ -275,11 +275,9 @@ class Call:
         self._tally.sent += piece.count
         return number
 
-    def _lay(
-        self, number: int, packed: bytes, engines: Mapping[str, int]
-    ) -> tuple[tuple[str, int, int, bytes] | None, bytes | int]:
-        """Lay large items into memory, if all engines are of this host; and say where, and what travels instead."""
-        if not self._parcels.usable or not self._channel.marked.issuperset(engines):
+    def _lay(self, number: int, packed: bytes) -> tuple[tuple[str, int, int, bytes] | None, bytes | int]:
+        """Lay large items into memory, as all engines are of this host; and say where, and what travels instead."""
+        if not self._parcels.usable:
             return None, packed
         parcel = self._parcels.take(number)
         if parcel is None:

@@ -164,11 +164,11 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with self._rest:
+        try:
             problem = self._writer.close()
-            if self._writer.is_alive():
-                # What its thread is at must not be closed: that would end the interpreter (sqlite3 of Python 3.11).
-                self._writer.leave(self._rest.pop_all())
+        finally:
+            # What its thread is at must not be closed: that would end the interpreter (sqlite3 of Python 3.11).
+            self._writer.leave(self._rest)
         if problem is None or error is problem:
             return
         if error is None or isinstance(error, GeneratorExit):
@@ -209,12 +209,8 @@ class _Writer:
             self._check = check or self._check
             self._changed.notify_all()
 
-    def is_alive(self) -> bool:
-        """Tell whether its thread still writes."""
-        return self._thread.is_alive()
-
     def leave(self, rest: contextlib.ExitStack) -> None:
-        """Have its thread close something when it ends."""
+        """Have something closed as soon as its thread has ended."""
         with self._changed:
             if not self._done:
                 self._rest = rest
