@@ -803,12 +803,10 @@ class Supervisor:
             self.poke()
 
     async def _sync_now_and_then(self) -> None:
-        # What the hub tells while a new subscription is on its way is lost, and the first engines are there as soon.
-        fresh = time.monotonic() + _SYNC
         while True:
-            starting = time.monotonic() < fresh or any(
-                engine.phase == "starting" for engine in self.seen.engines.values()
-            )
+            # What the hub tells while a new subscription is on its way is lost, and the first engines may be as quick.
+            engines = [self.seen.engines.get(slot.number) for slot in self.wanted.slots]
+            starting = any(engine is None or not (engine.phase == "ready" or engine.given_up) for engine in engines)
             await asyncio.sleep(_SYNC_OFTEN if starting else _SYNC)
             if self.hub is not None and self.seen.controller.phase == "ready" and await self.hub.sync(timeout=2.0):
                 self._see_hub()
