@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import time
 from collections.abc import Callable
@@ -92,8 +91,8 @@ def _run_on_view(work: Work, *, via: str, view: Any, timeout: float) -> list[obj
         raise
     if not finished:
         done = pending.progress
-        _abandon(pending, view)
-        raise UnfinishedError(work.name, via, done=done, items=len(work.items), timeout=timeout)
+        unasked = _abandon(pending, view)
+        raise UnfinishedError(work.name, via, done=done, items=len(work.items), timeout=timeout) from unasked
     try:
         return list(pending.get(0))
     except Exception as error:
@@ -107,8 +106,11 @@ def _submit(work: Work, via: str, view: Any) -> PendingMap[int]:
     return decorated.map(work.items) if via == "parallel" else decorated(work.items)
 
 
-def _abandon(pending: PendingMap[int], view: Any) -> None:
-    """Ask the engines to drop what they have not started, if they can be asked, without awaiting their answers."""
+def _abandon(pending: PendingMap[int], view: Any) -> Exception | None:
+    """Ask the engines to drop what they have not started, without awaiting their answers; tell why they were not."""
     # AsyncMapResult.abort waits for every engine's answer, without limit: a frozen engine would hold us for ever.
-    with contextlib.suppress(Exception):
+    try:
         view.abort(pending, block=False)
+    except Exception as error:
+        return error
+    return None
