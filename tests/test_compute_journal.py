@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from examples import examples
-from stoker.compute import MapOptions, read_journal, read_journal_info
+from stoker.compute import MapOptions, journal_file, read_journal, read_journal_info
 from stoker.compute import journal as journal_module
 from stoker.compute.call import Settled
 from stoker.compute.fingerprint import describe_function
@@ -429,6 +429,31 @@ def test_a_file_that_someone_was_killed_at_before_it_was_a_journal_serves(
     results = _run(copy / path.name, range(3), engines)
 
     assert results == [0, 1, 4]
+
+
+def test_a_journal_that_is_made_while_someone_looks_is_one_or_has_nothing_in_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = journal_file.connect, journal_file.connect(path)
+    made: list[str] = []
+
+    def make(statement: str) -> None:
+        if "user_version" in statement and not made:
+            made.append(statement)
+            journal_file.prepare(path, writer)
+
+    def connect(path: Path, *, write: bool) -> sqlite3.Connection:
+        database = reader(path, write=write)
+        database.set_trace_callback(make)
+        return database
+
+    monkeypatch.setattr(journal_file, "connect", connect)
+    with contextlib.closing(writer):
+        with pytest.raises(JournalError, match="has nothing in it yet"):
+            list(read_journal(path))
+        seen = list(read_journal(path))
+
+    assert (len(made), seen) == (1, [])
 
 
 def test_results_of_classes_that_have_no_module_are_kept(path: Path) -> None:

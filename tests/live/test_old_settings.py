@@ -375,7 +375,7 @@ def test_without_a_scheme_there_is_no_task_scheduler(plain: Any, profile: Path) 
     process = plain("ipcontroller", ipcontroller="c.TaskScheduler.scheme_name = 'none'")
 
     assert process.connection["task_scheme"] == "none"
-    assert "task::using no Task scheduler" in process.text
+    assert process.says("task::using no Task scheduler")
     assert _says(profile) == ["the controller starts no task scheduler: load-balanced views wait for ever"]
 
 

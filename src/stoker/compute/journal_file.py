@@ -244,5 +244,7 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
     if not path.is_file():
         raise JournalError(path, "there is no such file")
     with translated(path, "cannot be read"), contextlib.closing(connect(path, write=False)) as database:
+        # One state of the file for all that is read of it: its writer may be about to make it.
+        database.execute("BEGIN")
         _is_journal(path, database)
         yield database
