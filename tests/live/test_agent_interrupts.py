@@ -252,7 +252,7 @@ def test_c_code_that_keeps_the_lock_is_interrupted_when_it_returns_and_killed_at
     both.wire.say("signal", number=number, signum=signal.SIGKILL)
     death = both.hear_death(number, status=-signal.SIGKILL, working=True, out_of_memory=False)
 
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 20
     assert death["tasks_done"] == 2
 
 

@@ -421,13 +421,12 @@ def test_leaving_an_executor_waits_for_its_calls(own: Cluster, tmp_path: Path) -
 
 def test_a_shutdown_that_does_not_wait_lets_calls_finish(own: Cluster) -> None:
     executor = own.executor()
-    future = executor.submit(time.sleep, 0.3)
+    future = executor.submit(time.sleep, 2)
 
-    begin = time.monotonic()
     executor.shutdown(wait=False)
-    seconds = time.monotonic() - begin
+    done = future.done()
 
-    assert seconds < 0.2
+    assert not done
     assert future.result(SOON) is None
     executor.shutdown()
 
