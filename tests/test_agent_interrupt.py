@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from stoker.agent.interrupt import EngineStopped, TaskFrames, run_task
+from stoker.agent import interrupt
+from stoker.agent.interrupt import EngineStopped, TaskFrames, end_tasks, run_task
 
 
 def test_what_a_task_calls_is_its_own_however_deep() -> None:
@@ -68,3 +69,12 @@ def test_a_task_gets_its_arguments_and_gives_what_it_returns() -> None:
 
 def test_the_end_of_an_engine_is_not_caught_as_an_error() -> None:
     assert not issubclass(EngineStopped, Exception)
+
+
+def test_a_task_does_not_begin_in_an_engine_that_was_told_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupt, "_ends", [])
+
+    end_tasks("engine 3 was told to end")
+
+    with pytest.raises(EngineStopped, match="engine 3 was told to end"):
+        run_task(divmod, (7, 2), {})

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import zmq
+import zmq.asyncio
+from jupyter_client.session import Session
 
 from stoker.cluster.hub import HubLink
 
@@ -47,6 +49,55 @@ def test_a_hub_that_refuses_the_handshake_keeps_nobody_waiting(encrypted_port: i
 
     assert answers == [False] * 4
     assert time.monotonic() - begun < 5
+
+
+def test_an_answer_does_not_undo_what_was_reported_after_it() -> None:
+    session = Session(key=b"")
+    context = zmq.asyncio.Context()
+    registration, control, notification = (
+        context.socket(zmq.ROUTER),
+        context.socket(zmq.ROUTER),
+        context.socket(zmq.XPUB),
+    )
+    ports = {
+        name: socket.bind_to_random_port("tcp://127.0.0.1")
+        for name, socket in (("registration", registration), ("control", control), ("notification", notification))
+    }
+    known = {"0": "zero"}
+
+    async def answer_late() -> None:
+        """Be a hub with whom engine 1 registers between its answer and its sending."""
+        while True:
+            name, rest = session.feed_identities(await registration.recv_multipart())
+            request = session.deserialize(rest)
+            reply = session.msg("connection_reply", {"status": "ok", "engines": dict(known)}, parent=request)
+            if "1" not in known:
+                known["1"] = "one"
+                news = session.msg("registration_notification", {"id": 1, "uuid": "one"})
+                await notification.send_multipart(session.serialize(news))
+                # It is heard before the answer is.
+                while 1 not in hub.engines:
+                    await asyncio.sleep(0.01)
+            await registration.send_multipart([*name, *session.serialize(reply)])
+
+    async def ask() -> tuple[bool, list[dict[int, str]]]:
+        nonlocal hub
+        seen: list[dict[int, str]] = []
+        hub = HubLink({**FORMAT, **ports}, on_change=lambda: seen.append(hub.engines))
+        await notification.recv_multipart()
+        answers = asyncio.create_task(answer_late())
+        answered = await hub.sync(timeout=10)
+        answers.cancel()
+        hub.close()
+        return answered, seen
+
+    hub: Any = None
+    try:
+        answered, seen = asyncio.run(asyncio.wait_for(ask(), 20))
+    finally:
+        context.destroy(linger=0)
+
+    assert (answered, seen) == (True, [{1: "one"}, {0: "zero", 1: "one"}])
 
 
 def test_the_engines_side_of_a_controller_asks_no_engine() -> None:

@@ -402,6 +402,19 @@ def test_stopping_counts_those_it_killed(start: Start) -> None:
 
 @linux
 @pytest.mark.live
+def test_stopping_kills_nobody_who_was_not_asked_however_long_a_look_takes(start: Start) -> None:
+    obedient = start(OBEDIENT)
+
+    def look() -> tuple[ProcessId, ...]:
+        time.sleep(0.3)
+        return start.find()
+
+    assert stop(look, grace=0.1) == 0
+    assert exit_status(obedient, wait=5) == -signal.SIGTERM
+
+
+@linux
+@pytest.mark.live
 def test_stopping_ends_a_process_that_was_suspended(start: Start) -> None:
     process = start(OBEDIENT)
     os.kill(process.pid, signal.SIGSTOP)

@@ -17,7 +17,7 @@ from typing import Any
 from ipyparallel.engine import app as _stock
 from traitlets.config import Config
 
-from stoker.agent.interrupt import EngineStopped
+from stoker.agent.interrupt import EngineStopped, end_tasks
 from stoker.agent.kernel import EngineKernel
 from stoker.agent.notice import write_will
 from stoker.agent.order import NUMBER_TAKEN, EngineOrder
@@ -135,9 +135,11 @@ class Engine(_stock.IPEngine):  # type: ignore[misc]
 
     def _signal_stop(self, sig: int, frame: FrameType | None) -> None:
         super()._signal_stop(sig, frame)
+        # The loop, which ends the engine, comes only after the task; and one may be about to begin.
+        reason = f"engine {self.id} was told to end"
+        end_tasks(reason)
         if self.kernel.frames.holds(frame):
-            # The loop, which ends the engine, comes only after the task.
-            raise EngineStopped(f"engine {self.id} was told to end")
+            raise EngineStopped(reason)
 
 
 def _render_config(order: EngineOrder) -> Config:

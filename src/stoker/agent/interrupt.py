@@ -12,15 +12,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import CodeType, FrameType
 from typing import Any
 
-__all__ = ["EngineStopped", "TaskFrames", "run_task"]
+__all__ = ["EngineStopped", "TaskFrames", "end_tasks", "run_task"]
 
 
 class EngineStopped(SystemExit):
     """Raised in a task whose engine was told to end."""
 
 
+_ends: list[str] = []
+
+
+def end_tasks(reason: str) -> None:
+    """Have a task that has no frame yet end as it begins: this process was told to end."""
+    _ends.append(reason)
+
+
 def run_task(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Call a task function. Its frame is what an interrupt looks for; beneath it any exception is a task's own."""
+    if _ends:
+        raise EngineStopped(_ends[0])
     return function(*args, **kwargs)
 
 

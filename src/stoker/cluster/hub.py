@@ -37,6 +37,7 @@ class HubLink:
         self.engines: dict[int, str] = {}
         """What the hub has said last: the name (uuid) of each engine by number."""
         self._on_change = on_change
+        self._heard = 0
         self._connection = connection
         self._context = zmq.asyncio.Context()
         self._session = Session(
@@ -66,11 +67,17 @@ class HubLink:
 
     async def sync(self, *, timeout: float) -> bool:
         """Ask the hub for its engines; say whether it has answered."""
-        reply = await self._ask(self._query, "connection_request", {}, timeout=timeout)
-        if reply is None or reply["content"].get("status") != "ok":
-            return False
-        self._note({int(number): uuid for number, uuid in reply["content"]["engines"].items()})
-        return True
+        deadline = asyncio.get_running_loop().time() + timeout
+        while (left := deadline - asyncio.get_running_loop().time()) > 0:
+            heard = self._heard
+            reply = await self._ask(self._query, "connection_request", {}, timeout=left)
+            if reply is None or reply["content"].get("status") != "ok":
+                return False
+            # Whoever was reported meanwhile may have come, or gone, after the hub had answered.
+            if heard == self._heard:
+                self._note({int(number): uuid for number, uuid in reply["content"]["engines"].items()})
+                return True
+        return False
 
     async def unregister(self, number: int, *, timeout: float) -> bool:
         """Have the hub forget an engine; say whether it has.
@@ -163,6 +170,7 @@ class HubLink:
             if message is None:
                 continue
             content = message["content"]
+            self._heard += 1
             match message["msg_type"]:
                 case "registration_notification":
                     self._note({**self.engines, int(content["id"]): content["uuid"]})

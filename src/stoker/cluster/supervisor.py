@@ -795,8 +795,10 @@ class Supervisor:
     async def _see_to_dropped(self, number: int, starts: int) -> None:
         """An agent that saw its engine die tells the hub and then us; the hub may be quicker."""
         await asyncio.sleep(_NEWS)
+        if self.hub is None or not await self.hub.sync(timeout=2.0):
+            return
         engine = self.seen.engines.get(number)
-        if self.hub is None or engine is None or (engine.phase, engine.starts) != ("ready", starts):
+        if engine is None or (engine.phase, engine.starts) != ("ready", starts):
             return
         if not self._is_known(number):
             self.seen = self.seen.having(lives.note_known(engine, False))

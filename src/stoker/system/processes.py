@@ -196,11 +196,13 @@ def stop(find: Callable[[], Sequence[ProcessId]], *, grace: float) -> int:
     Raises:
         StopError: Some outlive SIGKILL.
     """
-    start = time.monotonic()
+    start: float | None = None
     asked: set[ProcessId] = set()
     killed: set[ProcessId] = set()
     # Whoever was born during one look, of a parent that ended during it, is seen by the next.
     while running := find() or find():
+        # A look may take long; nobody is killed who was not asked before.
+        start = start or time.monotonic()
         waited = time.monotonic() - start
         if waited > grace + _KILL_WAIT:
             raise StopError([process.pid for process in running])
