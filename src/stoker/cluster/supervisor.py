@@ -283,9 +283,14 @@ class Supervisor:
 
     async def _sweep(self) -> None:
         """Kill what is left of this run, this process excepted."""
+
+        def look() -> list[ProcessId]:
+            return [each for each in find_marked(RUN_VARIABLE, self.plan.run) if each.pid != os.getpid()]
+
         deadline = time.monotonic() + _KILLED
         while time.monotonic() < deadline:
-            left = [each for each in find_marked(RUN_VARIABLE, self.plan.run) if each.pid != os.getpid()]
+            # Whoever was born during one look, of a parent that ended during it, is seen by the next.
+            left = look() or look()
             if not left:
                 return
             for process in left:
