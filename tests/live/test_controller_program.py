@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -446,16 +447,23 @@ def test_a_broken_engine_state_is_told_and_leaves_no_engine(controller: Controll
     ("scheme", "database"), [("weighted", "NoDB"), ("pure", "SQLiteDB"), ("twobin", "DictDB")], ids=str
 )
 def test_schedulers_and_databases_work_where_numpy_was_left_out(
-    controller: Controller, scheme: str, database: str
+    controller: Controller, wait_until: Callable[..., Any], scheme: str, database: str
 ) -> None:
     controller.start(f"--TaskScheduler.scheme_name={scheme}", f"--IPController.db_class={database}")
     controller.wait_until_sound()
     client = controller.connect()
     controller.start_engine(client)
 
-    found = client.load_balanced_view().map_async(abs, [-1, 2, -3]).get(timeout=20)
+    before = datetime.now(UTC)
+    pending = client.load_balanced_view().map_async(abs, [-1, 2, -3])
+    found = pending.get(timeout=20)
 
     assert found == [1, 2, 3]
+    if database != "NoDB":
+        wanted = {"msg_id": pending.msg_ids[0]}
+        wait_until(lambda: client.db_query(wanted, keys=["completed"])[0]["completed"] is not None)
+        record = client.db_query(wanted, keys=["submitted", "started", "completed"])[0]
+        assert before <= record["submitted"] <= record["started"] <= record["completed"] <= datetime.now(UTC)
 
 
 # --- a restart

@@ -14,15 +14,19 @@ from copy import deepcopy
 from types import FrameType
 from typing import Any
 
+from ipykernel.iostream import OutStream
 from ipyparallel.engine import app as _stock
+from traitlets import Type
 from traitlets.config import Config
 
 from stoker.agent.interrupt import EngineStopped, end_tasks
 from stoker.agent.kernel import EngineKernel
 from stoker.agent.notice import write_will
 from stoker.agent.order import NUMBER_TAKEN, EngineOrder
+from stoker.agent.output import EngineStream
 from stoker.agent.page import READY, EnginePage
 from stoker.agent.setup import run_setups
+from stoker.system.logs import spare_records
 
 __all__ = ["read_arguments", "run_engine"]
 
@@ -63,6 +67,7 @@ class Engine(_stock.IPEngine):  # type: ignore[misc]
 
     order: EngineOrder
     page: EnginePage
+    out_stream_factory = Type(EngineStream, klass=OutStream, config=True, help=_stock.IPEngine.out_stream_factory.help)
 
     def __init__(self, *, order: EngineOrder, page: EnginePage, **kwargs: Any) -> None:
         self.order = order
@@ -92,6 +97,7 @@ class Engine(_stock.IPEngine):  # type: ignore[misc]
             self.log.critical(f"the hub gave number {self.id} instead of {self.order.number}: leaving")
             # Its agent tells the hub that it is gone: what this process would send now might never leave it.
             os._exit(NUMBER_TAKEN)
+        spare_records(self.log)
         self.page.phase = READY
 
     def start_heartbeat(self, hb_ping: str, hb_pong: str, hb_period: int, identity: bytes) -> None:
