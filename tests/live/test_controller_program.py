@@ -21,6 +21,7 @@ import psutil
 import pytest
 
 from stoker.launch.hub_program import parse_engine_state
+from stoker.system.files import read_or_none
 
 pytestmark = pytest.mark.live
 
@@ -37,8 +38,8 @@ CHILDREN = (
 PORTS = 18
 """Sockets that a sound controller listens at, with the default depth of broadcast schedulers."""
 
-SLACK = 0.5
-"""Seconds within which must happen here what takes less than a tenth of one on a machine of its own."""
+SLACK = 5.0
+"""Seconds within which must happen, on a busy machine too, what takes less than a tenth of one on an idle one."""
 
 
 class Controller:
@@ -83,7 +84,7 @@ class Controller:
 
     def wait_until_sound(self) -> list[psutil.Process]:
         """Wait until all listens, and give the children."""
-        self._poll(lambda: count_listening(self.process) == PORTS, timeout=5)
+        self._poll(lambda: count_listening(self.process) == PORTS)
         self._poll(lambda: all(file.exists() for file in self.files))
         children: list[psutil.Process] = self.process.children()
         return children
@@ -268,7 +269,7 @@ def test_engines_with_the_least_patience_stay_and_one_that_is_silent_is_given_up
     wait_until(lambda: client.ids == [1])
 
     assert before == [0, 1]
-    assert 3.5 < time.monotonic() - stopped < 4.5 + 4 * SLACK
+    assert 3.5 < time.monotonic() - stopped < 4.5 + SLACK
 
 
 # --- deaths
@@ -310,10 +311,10 @@ def test_it_leaves_when_a_child_dies(controller: Controller, name: str, signum: 
 
 
 def test_it_leaves_when_its_lease_is_over_and_not_before(controller: Controller) -> None:
-    controller.start(lease=1.0)
+    controller.start(lease=2.5)
     children = controller.wait_until_sound()
-    for _ in range(8):
-        time.sleep(0.25)
+    for _ in range(30):
+        time.sleep(0.1)
         os.utime(controller.lease)
     controller.lease.unlink()
     alive, before = is_alive(controller.process), time.monotonic()
@@ -322,25 +323,23 @@ def test_it_leaves_when_its_lease_is_over_and_not_before(controller: Controller)
 
     took = time.monotonic() - before
     assert (alive, status, [child for child in children if is_alive(child)]) == (True, 69, [])
-    assert 0.5 < took < 1.5 + SLACK
-    assert "no supervisor for 1 s: the lease is over, leaving" in controller.log.read_text()
+    assert 0.5 < took < 3.5 + SLACK
+    assert "no supervisor for 2.5 s: the lease is over, leaving" in controller.log.read_text()
     assert not any(file.exists() for file in controller.files)
 
 
 def test_the_time_for_which_it_was_stopped_is_not_counted(
     controller: Controller, wait_until: Callable[..., Any]
 ) -> None:
-    controller.start(lease=1.5)
+    controller.start(lease=4.5)
     controller.wait_until_sound()
-    os.utime(controller.lease)
+    # Not touched meanwhile: the first look afterwards would find that, and begin anew.
     controller.process.suspend()
-    time.sleep(2.5)
+    time.sleep(5.0)
 
     controller.process.resume()
 
     time.sleep(0.3)
-    os.utime(controller.lease)
-    time.sleep(1.0)
     assert is_alive(controller.process)
     assert controller.stop() == 0
 
@@ -354,11 +353,18 @@ def test_an_end_that_a_client_orders_leaves_a_note_at_once(
     controller.start()
     children = controller.wait_until_sound()
     client = controller.connect()
+    close, seen = client.close, []
+
+    def look_and_close() -> None:
+        seen.append((controller.note.read_text(), is_alive(controller.process)))
+        close()
+
+    # What it does as soon as the hub has answered.
+    client.close = look_and_close
 
     client.shutdown(hub=True)
 
-    noted_alive = controller.note.read_text(), is_alive(controller.process)
-    assert noted_alive == ("shutdown_request\n", True)
+    assert seen[0] == ("shutdown_request\n", True)
     assert controller.wait() == 0
     assert [child for child in children if is_alive(child)] == []
 
@@ -477,11 +483,26 @@ def answers(view: Any) -> bool:
         return False
 
 
+def have_kept(view: Any) -> bool:
+    try:
+        kept = view.pull("kept", block=False).get(timeout=2)
+    except TimeoutError:
+        return False
+    assert kept == [0, 1]
+    return True
+
+
+def read_engine_numbers(controller: Controller) -> list[str]:
+    state = parse_engine_state(read_or_none(controller.profile / "log" / "engines.json") or b"")
+    return [] if state is None else sorted(state["engines"])
+
+
 @pytest.mark.parametrize("fixed", [True, False], ids=["fixed ports", "random ports"])
 def test_started_again_it_has_its_engines_with_their_namespaces_and_its_clients(
     controller: Controller,
     free_ports: Callable[[int], tuple[int, ...]],
     wait_until: Callable[..., Any],
+    tmp_path: Path,
     fixed: bool,
 ) -> None:
     ports = fixed_ports(free_ports(PORTS)) if fixed else ()
@@ -497,6 +518,8 @@ def test_started_again_it_has_its_engines_with_their_namespaces_and_its_clients(
     for number in (0, 1):
         controller.start_engine(client, number)
         client[number].push({"kept": number}, block=True)
+    # It writes them a little after it has told of them.
+    wait_until(lambda: read_engine_numbers(controller) == ["0", "1"])
     assert controller.kill() == []
     told = len(hubs)
 
@@ -508,15 +531,18 @@ def test_started_again_it_has_its_engines_with_their_namespaces_and_its_clients(
     assert len(set(hubs)) == 2
     for each in (client, new):
         assert each.ids == [0, 1]
-        assert each[:].pull("kept").get(timeout=20) == [0, 1]
-        # A task for an engine that has not found the scheduler again is lost, and nobody is told.
+        # What is sent to an engine that has not found the scheduler again is lost, and nobody is told.
+        wait_until(partial(have_kept, each[:]), message="an engine has not found the scheduler")
         wait_until(partial(answers, each.load_balanced_view()), message="no engine has found the scheduler")
         assert each.load_balanced_view().map_async(abs, range(-9, 0)).get(timeout=20) == list(range(9, 0, -1))
     # Told of an engine again, the scheduler must not take it for one more.
     time.sleep(max(0.0, 2.5 - (time.time() - controller.process.create_time())))
-    waiting = [new.load_balanced_view().apply_async(time.sleep, 0.6) for _ in range(4)]
-    wait_until(lambda: new.queue_status()["unassigned"] == 2, timeout=0.6)
-    assert [each.get(timeout=20) for each in waiting] == [None] * 4
+    go = tmp_path / "go"
+    argv = ["sh", "-c", 'until [ -e "$0" ]; do sleep 0.05; done', str(go)]
+    waiting = [new.load_balanced_view().apply_async(subprocess.call, argv) for _ in range(4)]
+    wait_until(lambda: new.queue_status()["unassigned"] == 2)
+    go.touch()
+    assert [each.get(timeout=20) for each in waiting] == [0] * 4
     state = parse_engine_state((controller.profile / "log" / "engines.json").read_bytes())
     assert state is not None
     assert (sorted(state["engines"]), state["next_id"]) == (["0", "1"], 2)
