@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -21,6 +22,11 @@ from stoker.system.processes import find_marked
 from stoker.system.usage import count_tasks
 
 pytestmark = [pytest.mark.live, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
+
+# An agent that leaves its engines more time to end before it kills them.
+PATIENT = (
+    "import stoker.agent.server as part; part._LEAVE_GRACE = 15.0; import stoker.agent.__main__ as main; main.main()"
+)
 
 
 def die(how: str) -> None:
@@ -127,8 +133,8 @@ def test_a_death_is_told_with_its_cause_and_the_hub_knows_at_once(
     assert 20e6 < death["peak"] < 1e9
     assert 0 < death["seconds"] < 60
     poll(lambda: number not in hub.client.ids)
-    # 15-25 ms on a machine of its own.
-    assert time.monotonic() - heard < 1.5
+    # 15-25 ms on a machine of its own; by the beats alone it would take a minute.
+    assert time.monotonic() - heard < 10
     assert both.wire.report() == {}
 
 
@@ -201,7 +207,8 @@ def test_an_engine_that_was_told_to_end_is_an_ordered_death(both: Host, hub: Hub
     both.wire.say("stop", numbers=[numbers[0]], grace=10.0)
     both.hear_death(numbers[0], status=0, ordered=True, ready=True, frozen=False, working=False)
     hub.client[numbers[1]].apply_async(portable(burn), 60.0)
-    poll(lambda: both.wire.report()[numbers[1]]["busy"] > 0)
+    # It is told of as busy a moment before the task is there to be interrupted.
+    poll(lambda: both.wire.report()[numbers[1]]["busy"] > 0.5)
     both.wire.say("stop", numbers=[numbers[1]], grace=10.0)
 
     # The task was ended by an exception, and the engine left as it does when idle.
@@ -217,7 +224,7 @@ def test_an_engine_that_does_not_end_when_told_is_killed_after_the_grace(both: H
     both.wire.say("stop", numbers=None, grace=0.3)
     both.hear_death(number, status=-signal.SIGKILL, ordered=True, out_of_memory=False)
 
-    assert 0.3 <= time.monotonic() - begin < 3
+    assert 0.3 <= time.monotonic() - begin < 10
 
 
 def test_a_shutdown_that_a_client_asks_for_is_an_ordered_death(both: Host, hub: Hub) -> None:
@@ -298,12 +305,12 @@ def test_everything_that_an_engine_started_ends_with_it_and_nothing_else_does(bo
     os.kill(both.pid_of(first), signal.SIGKILL)
     both.hear_death(first, status=-signal.SIGKILL, ordered=False)
 
-    poll(lambda: all(map(is_gone, ended)), timeout=2)
+    poll(lambda: all(map(is_gone, ended)), timeout=10)
     assert not any(map(is_gone, kept))
     both.wire.say("leave", grace=5.0)
     both.wire.hear("left")
     assert both.process.wait(WAIT) == 0
-    poll(lambda: all(map(is_gone, kept)), timeout=2)
+    poll(lambda: all(map(is_gone, kept)), timeout=10)
 
 
 def test_a_daemon_that_a_task_has_left_lives_as_long_as_its_engine(host: Host, hub: Hub) -> None:
@@ -318,7 +325,7 @@ def test_a_daemon_that_a_task_has_left_lives_as_long_as_its_engine(host: Host, h
     assert not is_gone(daemon)
     os.kill(host.pid_of(first), signal.SIGKILL)
     host.hear_death(first)
-    poll(lambda: is_gone(daemon), timeout=2)
+    poll(lambda: is_gone(daemon), timeout=10)
 
 
 def test_engines_die_with_their_agent_and_a_mark_finds_the_rest(both: Host, hub: Hub) -> None:
@@ -329,7 +336,7 @@ def test_engines_die_with_their_agent_and_a_mark_finds_the_rest(both: Host, hub:
 
     both.kill()
 
-    poll(lambda: all(map(is_gone, pids)), timeout=2)
+    poll(lambda: all(map(is_gone, pids)), timeout=10)
     # What engines have started is the supervisor's to end; all but what has got no environment at all carries the mark.
     left = {process.pid for process in find_marked("STOKER_AGENT", str(both.directory))}
     assert {pid for pid in offspring if not is_gone(pid)} - left <= {offspring[-1]}
@@ -340,7 +347,7 @@ def test_engines_die_with_their_agent_and_a_mark_finds_the_rest(both: Host, hub:
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_an_agent_that_is_told_to_end_ends_its_engines_first(host: Host, signum: signal.Signals) -> None:
-    host.open()
+    host.open(program=("-c", PATIENT))
     numbers = host.start(2)
     pids = [host.pid_of(number) for number in numbers]
 
@@ -369,28 +376,29 @@ def test_leaving_in_the_middle_of_starts_leaves_nothing(host: Host, hub: Hub) ->
 
 
 def test_an_engine_that_is_stopped_for_too_long_is_killed_and_one_that_is_busy_is_not(both: Host, hub: Hub) -> None:
-    both.open(frozen_after=0.6)
+    both.open(frozen_after=2.0)
     frozen, busy, brief = both.start(3)
-    working = hub.client[busy].apply_async(portable(burn), 2.0)
-    os.kill(both.pid_of(brief), signal.SIGSTOP)
+    pids = {number: both.pid_of(number) for number in (frozen, brief)}
+    working = hub.client[busy].apply_async(portable(burn), 3.0)
+    os.kill(pids[brief], signal.SIGSTOP)
     begin = time.monotonic()
-    os.kill(both.pid_of(frozen), signal.SIGSTOP)
+    os.kill(pids[frozen], signal.SIGSTOP)
     time.sleep(0.2)
-    os.kill(both.pid_of(brief), signal.SIGCONT)
+    os.kill(pids[brief], signal.SIGCONT)
 
     both.hear_death(frozen, status=-signal.SIGKILL, frozen=True, ordered=False, out_of_memory=False)
 
-    assert 0.5 < time.monotonic() - begin < 3
-    assert working.get(WAIT) == 2.0
+    assert 1.5 < time.monotonic() - begin < 10
+    assert working.get(WAIT) == 3.0
     assert set(both.wire.report()) == {busy, brief}
 
 
 def test_an_engine_that_was_stopped_while_its_agent_was_too_is_not_killed(host: Host, hub: Hub) -> None:
-    host.open(frozen_after=0.8)
+    host.open(frozen_after=2.5)
     (number,) = host.start()
     pid = host.pid_of(number)
 
-    for signum, pause in [(signal.SIGSTOP, 2.5), (signal.SIGCONT, 0.0)]:
+    for signum, pause in [(signal.SIGSTOP, 3.5), (signal.SIGCONT, 0.0)]:
         for process in (pid, host.pid) if signum == signal.SIGSTOP else (host.pid, host.pid):
             os.kill(process, signum)
         time.sleep(pause)
@@ -406,51 +414,47 @@ def test_an_engine_that_was_stopped_while_its_agent_was_too_is_not_killed(host: 
 
 
 def test_without_a_supervisor_it_leaves_after_the_lease_and_not_earlier(host: Host) -> None:
-    host.open(lease=1.5)
+    host.open(lease=60.0)
     (number,) = host.start()
     pid = host.pid_of(number)
 
     begin = time.monotonic()
+    host.wire.say("settings", lease=2.5)
     host.wire.close()
     time.sleep(1.0)
     assert host.process.poll() is None
     assert not is_gone(pid)
 
     assert host.process.wait(WAIT) == 0
-    assert 1.3 < time.monotonic() - begin < 6
+    assert 2.4 < time.monotonic() - begin < 12
     assert is_gone(pid)
     assert not host.socket.exists()
-    assert "no supervisor for 1.5 s: leaving" in host.log.read_text()
+    assert "no supervisor for 2.5 s: leaving" in host.log.read_text()
 
 
 def test_a_supervisor_that_says_nothing_has_lost_it_too_and_one_that_beats_has_not(host: Host) -> None:
-    host.open(lease=1.0)
-    for _ in range(8):
-        time.sleep(0.25)
+    host.open(lease=2.5)
+    for _ in range(30):
+        time.sleep(0.1)
         host.wire.say("beat")
     assert host.process.poll() is None
 
     begin = time.monotonic()
-    host.wire.hear("left", timeout=10)
+    host.wire.hear("left")
 
     assert time.monotonic() - begin > 0.8
 
 
 def test_nobody_but_its_supervisor_lengthens_its_lease(host: Host) -> None:
     host.open(lease=1.0)
-    other = Wire.connect(host.socket)
 
     begin = time.monotonic()
     while host.process.poll() is None:
-        assert time.monotonic() - begin < 10
+        assert time.monotonic() - begin < WAIT
         time.sleep(0.05)
-        try:
+        # It hangs up on whoever speaks so, and at last it is not there any more.
+        with contextlib.suppress(OSError), contextlib.closing(Wire.connect(host.socket)) as other:
             other.say("attach", version=VERSION + 1)
-        except OSError:
-            other.close()
-            if host.socket.exists():
-                other = Wire.connect(host.socket)
-    other.close()
 
 
 def test_a_later_supervisor_attaches_through_the_socket_and_learns_of_deaths_meanwhile(both: Host, hub: Hub) -> None:
@@ -490,14 +494,15 @@ def test_the_later_of_two_supervisors_is_the_one_that_is_obeyed(host: Host) -> N
 
 
 def test_an_agent_that_was_stopped_for_longer_than_its_lease_stays(host: Host) -> None:
-    host.open(lease=2.5)
+    host.open(lease=60.0)
     (number,) = host.start()
+    host.wire.say("settings", lease=3.5)
     pid = host.pid_of(number)
 
     host.process.send_signal(signal.SIGSTOP)
-    time.sleep(3.5)
+    time.sleep(4.0)
     host.process.send_signal(signal.SIGCONT)
-    time.sleep(0.5)
+    time.sleep(0.3)
     host.wire.say("beat")
 
     assert host.pid_of(number) == pid
@@ -622,7 +627,8 @@ def test_logs_are_kept_short(host: Host, hub: Hub) -> None:
     log = host.directory / f"{number}.log"
     hub.client[number].execute("import os\nfor i in range(5000): os.write(2, b'line %04d\\n' % i)").get(WAIT)
 
-    poll(lambda: log.stat().st_size < 20_000, timeout=10)
+    # It is empty for a moment while it is cut.
+    poll(lambda: log.read_text().startswith("[older") and log.stat().st_size < 20_000, timeout=10)
 
     hub.client[number].execute("os.write(2, b'the last\\n')").get(WAIT)
     lines = log.read_text().splitlines()
