@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from requirements import do_without
 from stoker.system.processes import ProcessId, find_marked
@@ -20,6 +21,10 @@ _TEST_MARK = "STOKER_TEST"
 # Before anything is imported or made for several tests: nothing may touch the real home.
 _SESSION_HOME = tempfile.mkdtemp(prefix="stoker-tests-")
 os.environ.update(HOME=_SESSION_HOME, IPYTHONDIR=f"{_SESSION_HOME}/ipython")
+
+# How long one example takes says more of the machine than of the code.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 def pytest_configure(config: pytest.Config) -> None:
