@@ -63,10 +63,11 @@ def test_a_map_of_which_items_hang_on_one_engine_takes_little_longer(
     free = time.monotonic() - begin
 
     assert results == expected
-    assert seconds <= 1.3 * without, (seconds, without, hung)
+    # With an engine held up it would be a minute more.
+    assert seconds <= 1.3 * without + 15, (seconds, without, hung)
     # The one that lost was interrupted.
     assert after == list(range(20))
-    assert free < 2
+    assert free < 15
     assert slow in {engine.pid for engine in cluster.engines}
 
 
