@@ -204,20 +204,21 @@ def test_while_one_client_is_at_it_another_is_refused_and_may_read(
 
 
 def test_ctrl_c_keeps_what_is_finished(script: Script, wait_until: Callable[..., Any]) -> None:
-    process = script.begin()
+    count = 4 * ITEMS
+    process = script.begin(count=count)
     wait_until(lambda: len(script.read_recorded()) > 100)
     process.send_signal(signal.SIGINT)
     assert script.end(process) == "interrupted\n"
     recorded = script.read_recorded()
     first = script.take_ran()
 
-    results = json.loads(script.end(script.begin()))
+    results = json.loads(script.end(script.begin(count=count)))
     second = script.take_ran()
 
-    assert 100 < len(recorded) < ITEMS
+    assert 100 < len(recorded) < count
     assert set(recorded) <= set(first)
-    assert results == [item * 3 for item in range(ITEMS)]
-    assert sorted(second) == sorted(set(range(ITEMS)) - set(recorded))
+    assert results == [item * 3 for item in range(count)]
+    assert sorted(second) == sorted(set(range(count)) - set(recorded))
 
 
 def test_after_the_death_of_everything_the_same_call_goes_on(
