@@ -506,6 +506,8 @@ def test_an_agent_that_was_stopped_for_longer_than_its_lease_stays(host: Host) -
     host.wire.say("beat")
 
     assert host.pid_of(number) == pid
+    # While it leaves it still answers.
+    assert "leaving" not in host.log.read_text()
 
 
 # --- the wire
