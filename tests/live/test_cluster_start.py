@@ -461,7 +461,7 @@ def test_a_port_that_is_taken_is_named(
         pytest.param(["echo no library here >&2", "exit 3"], "ended with status 3", ["no library here"], id="it dies"),
         pytest.param(
             ["echo thinking >&2", "exec sleep 600"],
-            "not there after 4 s (cluster.start_timeout)",
+            "not there after 8 s (cluster.start_timeout)",
             ["thinking"],
             id="it hangs",
         ),
@@ -477,7 +477,7 @@ def test_engines_whose_python_fails_are_named_by_their_agent_with_what_it_said(
     script: list[str], problem: str, lines: list[str], tmp_path: Path, failure: Callable[..., StartError]
 ) -> None:
     python = write_script(tmp_path / "python", *script)
-    spec = make_spec(cluster={"start_timeout": 4.0}, engines=[{"count": 1}, {"count": 1, "python": str(python)}])
+    spec = make_spec(cluster={"start_timeout": 8.0}, engines=[{"count": 1}, {"count": 1, "python": str(python)}])
 
     error = failure(spec)
 
@@ -489,11 +489,11 @@ def test_engines_whose_python_fails_are_named_by_their_agent_with_what_it_said(
 
 def test_an_engine_that_never_gets_ready_is_named_after_the_timeout(failure: Callable[..., StartError]) -> None:
     slow = "print('thinking', flush=True); import time; time.sleep(600)"
-    spec = make_spec(cluster={"start_timeout": 4.0}, engines=[{"count": 1}, {"count": 1, "startup": slow}])
+    spec = make_spec(cluster={"start_timeout": 8.0}, engines=[{"count": 1}, {"count": 1, "startup": slow}])
 
     error = failure(spec)
 
-    problem = "engine 1 not there after 4 s (cluster.start_timeout)"
+    problem = "engine 1 not there after 8 s (cluster.start_timeout)"
     assert (error.stage, error.problem) == ("registration", problem)
     assert error.log == lab().log / "ipengine-1.log"
     assert error.lines[-1] == "thinking"
@@ -660,9 +660,11 @@ def interrupt_up(
     program: str, signum: signal.Signals, *, stage: str, seed: int, again: bool = False
 ) -> tuple[int, str, str]:
     """Send a signal to a ``stoker up`` of one engine, at a random moment after a stage has begun; perhaps again."""
-    spec = Path.home() / "lab.toml"
+    spec, slow = Path.home() / "lab.toml", Path.home() / "slow"
     # The engine takes a while, so that the last stage is not over before the signal comes.
-    spec.write_text('[[engines]]\ncount = 1\nstartup = "import time; time.sleep(0.7)"\n')
+    slow.touch()
+    startup = f"import os, time; time.sleep(3 if os.path.exists({str(slow)!r}) else 0)"
+    spec.write_text(f'[[engines]]\ncount = 1\nstartup = "{startup}"\n')
     argv = [program, "up", str(spec)]
     up = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert up.stderr is not None
@@ -680,6 +682,7 @@ def interrupt_up(
         except subprocess.TimeoutExpired:
             os.killpg(up.pid, signum)
     out, err = up.communicate(timeout=SOON)
+    slow.unlink()
     return up.returncode, out, err
 
 
