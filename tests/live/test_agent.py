@@ -498,6 +498,8 @@ def test_an_agent_that_was_stopped_for_longer_than_its_lease_stays(host: Host) -
     (number,) = host.start()
     host.wire.say("settings", lease=3.5)
     pid = host.pid_of(number)
+    # It notes when it heard of somebody after it has answered.
+    poll(lambda: read_state(host.pid) == "S")
 
     host.process.send_signal(signal.SIGSTOP)
     time.sleep(4.0)
