@@ -115,8 +115,8 @@ def test_a_controller_that_died_is_back_for_old_clients_and_new_and_engines_keep
     wait_until(lambda: runs_tasks(cluster))
     with stoker.connect(LAB) as other:
         assert other.client[:].apply_async(os.getpid).get(10) == pids
-    # Well below 2 s where nothing else runs (bench record).
-    assert seconds < 15
+    # Well below 2 s where nothing else runs (bench record); some times that on a busy machine.
+    assert seconds < 8
     assert status.controller.restarts == 1
     assert [engine.restarts for engine in status.engines] == [0, 0]
     # In flight with the load-balanced view: reported as lost, not waited for for ever.
