@@ -276,6 +276,16 @@ def compare(text: str) -> str:
         ),
         pytest.param(make_status(), STATUS, id="status"),
         pytest.param(
+            make_status(joined=(2,)),
+            STATUS.replace("\nevent", "\nnote   engine 2 has joined from elsewhere\nevent"),
+            id="status, one joined",
+        ),
+        pytest.param(
+            make_status(joined=(2, 5)),
+            STATUS.replace("\nevent", "\nnote   engines 2, 5 have joined from elsewhere\nevent"),
+            id="status, two joined",
+        ),
+        pytest.param(
             make_status(state="unsupervised", detail="", supervisor=None, agents=(), engines=(), events=()),
             UNSUPERVISED,
             id="status, unsupervised",

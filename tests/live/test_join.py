@@ -121,14 +121,17 @@ def test_engines_on_another_host_work_heal_and_leave(
     lab.client[2].apply_async(portable(kill_itself))
     wait_until(lambda: joined.said[1:] == ["engine 2 died of SIGKILL; it is started again", "engine 2 is back"])
     again = lab.client[2].apply_sync(portable(tell_host), 2)
+    listed = lab.status().joined
     joined.signal(signal.SIGTERM)
     code = joined.wait()
 
     assert sorted(results) == sorted([f"{socket.gethostname()} 1", "node1 1", "node1 1"])
     assert again == "node1 2"
+    assert listed == (1, 2)
     assert code == 0
     assert joined.said[0] == f"2 engines have joined {address}: 1, 2"
     wait_until(lambda: lab.client.ids == [0])
+    assert lab.status().joined == ()
     assert node1.list_processes() == {}
     assert [path for path in node1.list_changes() if not path.startswith(LOGS)] == [FILE]
 

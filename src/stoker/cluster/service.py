@@ -101,13 +101,15 @@ class Service:
         supervisor, history = self._supervisor, self._supervisor.history
         reports = await self._report(memory=bool(request.get("memory", True)))
         hub = supervisor.hub
+        answers = hub is not None and await hub.sync(timeout=2.0)
         controller = supervisor.controller.process
         return {
+            "joined": supervisor.list_joined(),
             "supervisor": self._describe(identify(os.getpid()), "supervisor"),
             "controller": {
                 **self._describe(controller, "controller", children=True),
                 "phase": supervisor.seen.controller.phase,
-                "answers": hub is not None and await hub.sync(timeout=2.0),
+                "answers": answers,
             },
             "agents": [
                 {

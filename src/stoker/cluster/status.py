@@ -158,6 +158,10 @@ class ClusterStatus:
     source: str
     """Where the spec came from."""
 
+    joined: tuple[int, ...] = ()
+    """The numbers of engines that the hub knows and that are none of the cluster's own: started elsewhere, as with
+    ``stoker engines --join`` or ``ipengine``. None are known without the supervisor."""
+
 
 def read_statuses(*, ipython_dir: Path | None = None) -> tuple[ClusterStatus, ...]:
     """Read the status of every cluster that stoker started and that was not taken down."""
@@ -230,6 +234,7 @@ def _describe(
         connection_file=str(ConnectionFiles.of(address.directory, address.cluster_id).client),
         controller_log="" if plan is None else plan.controller.log,
         source="" if plan is None else plan.source,
+        joined=() if answer is None else tuple(answer["joined"]),
     )
 
 

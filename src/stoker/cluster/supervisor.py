@@ -792,6 +792,11 @@ class Supervisor:
                 self.seen = self.seen.having(lives.note_known(engine, known))
         self.poke()
 
+    def list_joined(self) -> list[int]:
+        """List the engines that the hub knows and that are not this cluster's own."""
+        known = {} if self.hub is None else self.hub.engines
+        return sorted(known.keys() - self.slots.keys() - self.seen.engines.keys())
+
     def _is_known(self, number: int) -> bool:
         """Say whether the hub knows an engine; until it is told of a death, it knows the one before."""
         uuid = None if self.hub is None else self.hub.engines.get(number)

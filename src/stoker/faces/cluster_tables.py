@@ -88,7 +88,7 @@ def render_status(value: ClusterStatus) -> RenderableType:
     head.add_row("", _encryption(value.encrypted))
     parts: list[RenderableType] = [head, _render_processes(value)]
     logs = make_grid()
-    for line in (*_list_hindrances(value.agents), *_list_ways(value.agents)):
+    for line in (*_list_hindrances(value.agents), *_list_ways(value.agents), *_list_joined(value.joined)):
         logs.add_row("note", line)
     for event in value.events[-_EVENTS:]:
         logs.add_row("event", event)
@@ -156,6 +156,12 @@ def _list_ways(agents: tuple[AgentStatus, ...]) -> Iterator[str]:
     for way, hosts in ways.items():
         there = "through their ssh connections" if way == "tunnel" else f"at {way}"
         yield f"engines on {', '.join(hosts)} reach the controller {there}"
+
+
+def _list_joined(numbers: tuple[int, ...]) -> Iterator[str]:
+    if numbers:
+        which = f"engine {numbers[0]} has" if len(numbers) == 1 else f"engines {', '.join(map(str, numbers))} have"
+        yield f"{which} joined from elsewhere"
 
 
 def _encryption(encrypted: bool | None) -> str | Text:
