@@ -37,6 +37,7 @@ STOPPED = {
     "events": [],
     "controller_log": "",
     "source": "",
+    "joined": [],
 }
 HEALTHY = {"restarts": 0, "last_death": None, "given_up": ""}
 
@@ -121,6 +122,7 @@ def test_a_running_cluster_is_found_from_another_process_by_its_profiles_name(
         "events": [],
         "controller_log": str(log / "ipcontroller.log"),
         "source": str(shared_dir.parent / "shared.toml"),
+        "joined": [],
     }
     assert drop_figures(named) == expected
     assert [drop_figures(status) for status in every] == [expected]
