@@ -5,15 +5,16 @@ from __future__ import annotations
 import pickle
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cloudpickle
 import pytest
 
-from stoker.compute.packing import Packer, read_pickler, unpack
+from stoker.compute.packing import Packer, read_pickler, unpack, unpack_known
 
 MODULE = """
 from own_parts.shapes import Shape
@@ -242,3 +243,104 @@ def test_a_closure_comes_back_working() -> None:
     step = 5
 
     assert unpack(cloudpickle.dumps(lambda x: x + step))(1) == 6
+
+
+@pytest.fixture
+def foreign(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[Any]], bytes]:
+    """Packs a list as an engine does whose modules this process lacks: their parts are got by name there."""
+    module = ModuleType("foreign")
+    exec(_FOREIGN, module.__dict__)
+
+    def pack(values: Sequence[Any]) -> bytes:
+        with monkeypatch.context() as there:
+            there.setitem(sys.modules, "foreign", module)
+            made = [value(module) if callable(value) else value for value in values]
+            packed: bytes = cloudpickle.dumps(made, protocol=5)
+        return packed
+
+    return pack
+
+
+_FOREIGN = """
+import collections, enum
+
+class Plain:
+    def __init__(self, value):
+        self.value = value
+
+class Slots:
+    __slots__ = ("value",)
+
+    def __init__(self):
+        self.value = 3
+
+class Items(list): pass
+class Names(dict): pass
+class Color(enum.Enum):
+    RED = 1
+Pair = collections.namedtuple("Pair", "a b")
+
+def make():
+    return 3
+
+class Odd:
+    def __reduce__(self):
+        return make, (), {"x": 1}, iter([1, 2]), iter({1: 2}.items())
+"""
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda module: module.Plain(3), id="object"),
+        pytest.param(lambda module: module.Slots(), id="slots"),
+        pytest.param(lambda module: module.Items([1, 2]), id="list"),
+        pytest.param(lambda module: module.Names(a=1), id="dictionary"),
+        pytest.param(lambda module: module.Color.RED, id="member of an enum"),
+        pytest.param(lambda module: module.Pair(1, 2), id="named tuple"),
+        pytest.param(lambda module: module.Odd(), id="what a function makes"),
+        pytest.param(lambda module: module.Plain, id="class"),
+        pytest.param(lambda module: module.make, id="function"),
+        pytest.param(lambda module: {"deep": [(module.Plain(1), 2)]}, id="within others"),
+    ],
+)
+def test_of_a_list_what_can_be_read_is_and_the_rest_is_named(
+    make: Callable[[ModuleType], Any], foreign: Callable[[Sequence[Any]], bytes]
+) -> None:
+    packed = foreign([1, make, "two", [3.0], None])
+    with pytest.raises(ModuleNotFoundError):
+        unpack(packed)
+
+    values, missing = unpack_known(packed)
+
+    assert values == [1, None, "two", [3.0], None]
+    assert missing == {1: "ModuleNotFoundError: No module named 'foreign'"}
+
+
+def test_a_class_that_its_module_lacks_is_named(own: Any) -> None:
+    shape = own.Shape(4)
+    packed = cloudpickle.dumps([shape, 5], protocol=5)
+    del sys.modules["own_parts.shapes"].Shape  # type: ignore[attr-defined]
+
+    values, missing = unpack_known(packed)
+
+    assert values == [None, 5]
+    assert list(missing) == [0]
+    assert missing[0].startswith("AttributeError: ")
+    assert "Shape" in missing[0]
+
+
+def test_what_fails_for_something_else_fails_again() -> None:
+    packed = cloudpickle.dumps([1, _Refusing()], protocol=5)
+
+    with pytest.raises(AttributeError, match="not here"):
+        unpack_known(packed)
+
+
+class _Refusing:
+    def __reduce__(self) -> Any:
+        return _refuse, ()
+
+
+def _refuse() -> None:
+    raise AttributeError("not here")

@@ -91,6 +91,14 @@ def raise_what_cannot_be_read_again() -> NoReturn:
     raise type("ForeignError", (Exception,), {"__init__": initialize})(3, "from afar")
 
 
+def give_what_is_missing_elsewhere() -> object:
+    import types
+
+    module = sys.modules["far_away"] = types.ModuleType("far_away")
+    exec("class Thing: pass", module.__dict__)
+    return module.Thing()
+
+
 def recurse() -> int:
     return 1 + recurse()
 
@@ -131,6 +139,12 @@ FAILURES = [
     pytest.param(run_out_of_memory, MemoryError, "", id="out of memory"),
     pytest.param(give_a_lock, TypeError, "its result, a lock, cannot be sent", id="lock as a result"),
     pytest.param(give_a_generator, TypeError, "its result, a generator, cannot be sent", id="generator as a result"),
+    pytest.param(
+        give_what_is_missing_elsewhere,
+        ItemError,
+        "its result cannot be read here: ModuleNotFoundError: No module named 'far_away'",
+        id="foreign result",
+    ),
     pytest.param(raise_what_cannot_be_read_again, ItemError, "ForeignError: from afar (3)", id="foreign exception"),
     pytest.param(recurse, RecursionError, "maximum recursion depth exceeded", id="recursion"),
     pytest.param(exit_politely, SystemExit, "4", id="sys.exit"),

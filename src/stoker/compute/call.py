@@ -18,7 +18,7 @@ from stoker.compute.ledger import Ledger, Piece
 from stoker.compute.losses import CONTROLLER_DIED
 from stoker.compute.marks import Mark
 from stoker.compute.options import MapOptions
-from stoker.compute.packing import Packer, read_pickler, unpack
+from stoker.compute.packing import Packer, read_pickler, unpack, unpack_known
 from stoker.compute.parcels import Parcels
 from stoker.compute.progress import Standing, open_progress
 from stoker.compute.source import Source
@@ -335,7 +335,7 @@ class Call:
         assert piece is not None
         try:
             packed = self._parcels.read(home.number, laid) if isinstance(laid, int) else laid
-            values = unpack(packed)
+            values, missing = _unpack_results(packed)
         except Exception as error:
             refused = StokerError(
                 f"{self._name_items(piece, count)}: their results cannot be read here: {type(error).__name__}: {error}"
@@ -343,6 +343,9 @@ class Call:
             refused.__cause__ = error
             self._refuse(home.number, refused)
             return
+        for position, text in missing.items():
+            record = (text.partition(":")[0], f"its result cannot be read here: {text}", "", None)
+            records = [*records, (position, record)]
         errors = {
             position: build_error(record, self._place(piece, position, engine=home.engine, host=host))
             for position, record in records
@@ -689,6 +692,13 @@ class Call:
             host=host,
             attempt=attempt or piece.attempt,
         )
+
+
+def _unpack_results(packed: bytes) -> tuple[list[Any], dict[int, str]]:
+    try:
+        return unpack(packed), {}
+    except (ImportError, AttributeError):
+        return unpack_known(packed)
 
 
 def _spread(function: Callable[..., Any]) -> Callable[..., Any]:

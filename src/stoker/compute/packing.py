@@ -11,14 +11,14 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 import cloudpickle
 
 from stoker.compute.runner import dump_strings
 from stoker.compute.source import Columns
 
-__all__ = ["Packer", "is_own", "read_pickler", "unpack"]
+__all__ = ["Packer", "is_own", "read_pickler", "unpack", "unpack_known"]
 
 _NOT_MINE = tuple(
     str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "platstdlib", "purelib", "platlib")
@@ -96,6 +96,26 @@ def unpack(packed: bytes) -> Any:
     return pickle.loads(packed)  # noqa: S301 - the user's own
 
 
+def unpack_known(packed: bytes) -> tuple[list[Any], dict[int, str]]:
+    """Unpack of a list what can be, where ``unpack`` fails for a module or a class that is missing here.
+
+    Returns:
+        The values, None in the place of each that cannot be had; and by place what is missing.
+
+    Raises:
+        Exception: It fails for something else.
+    """
+    values = _KnownUnpickler(io.BytesIO(packed)).load()
+    missing = {}
+    for place, value in enumerate(values):
+        try:
+            _Finder(io.BytesIO(), protocol=5).dump(value)
+        except _MissingError as error:
+            missing[place] = str(error)
+            values[place] = None
+    return values, missing
+
+
 def read_pickler() -> str:
     """Give the text of cloudpickle, for engines that lack it."""
     return inspect.getsource(cloudpickle.cloudpickle)
@@ -115,6 +135,45 @@ def is_own(module: ModuleType) -> bool:
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         return _fill_class if name == "_class_setstate" else super().find_class(module, name)
+
+
+class _MissingError(Exception):
+    pass
+
+
+class _Missing:
+    """Stands for what is made of something that is missing here, until the rest has been read."""
+
+    problem = ""
+
+    def __new__(cls, *args: object, **kwargs: object) -> Self:
+        return super().__new__(cls)
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        """Take whatever it would have been made of."""
+
+    def __call__(self, *args: object, **kwargs: object) -> Self:
+        return self
+
+    def _take(self, *args: object) -> None:
+        """Take whatever would have been put into it."""
+
+    __setstate__ = __setitem__ = append = extend = add = update = _take
+
+
+class _KnownUnpickler(_Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return super().find_class(module, name)
+        except (ImportError, AttributeError) as error:
+            return type("Missing", (_Missing,), {"problem": f"{type(error).__name__}: {error}"})
+
+
+class _Finder(cloudpickle.Pickler):  # type: ignore[misc]
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, _Missing) or (isinstance(obj, type) and issubclass(obj, _Missing)):
+            raise _MissingError(obj.problem)
+        return super().reducer_override(obj)
 
 
 def _fill_class(filled: type, state: Any) -> type:
