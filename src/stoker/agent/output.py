@@ -11,7 +11,7 @@ class EngineStream(OutStream):  # type: ignore[misc]
     """A stream to the clients.
 
     The kernel flushes it eight times for each task, and the stock one wakes its sending thread twice each time, and
-    waits for it: a third of what an engine does for a small task.
+    waits for it: a fifth of what an engine does for a small task.
     """
 
     _written = False
